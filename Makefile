@@ -1,0 +1,21 @@
+.PHONY: help demo test lint bench clean
+
+help:  ## List what make can do
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+
+demo:  ## Train, judge and serve a model in a temporary folder; KEEP=1 leaves it running
+	@bash .ci/install
+	@bash scripts/demo
+
+test:  ## Check style, types and layers, and run every test
+	@bash .ci/run
+
+lint:  ## Check style, types and layers
+	@bash .ci/run lint
+
+bench:  ## Measure mlspec beside DVC
+	@bash .ci/install
+	@.venv/bin/python benchmarks/run.py
+
+clean:  ## Remove what these commands made
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""Tell malignant from benign tumours by measurements of cell nuclei."""

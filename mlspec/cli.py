@@ -1,0 +1,326 @@
+"""The command line: flags to one function of :mod:`mlspec.commands`, its result to an exit code.
+
+Commands are imported when they run, so that `--help` and `--version` stay quick.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlspec import __version__
+from mlspec.errors import ExitCode
+
+UsageError: Any = typer.BadParameter.__base__
+"""Click's; typer may have a click of its own."""
+
+app = typer.Typer(
+    help="Declare datasets, models, gates and deployments in mlspec.yaml; plan and apply them.",
+    epilog="Start with `mlspec init my-project --template tabular-classification`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Deployment = Annotated[
+    str, typer.Argument(help="deployment.NAME@TARGET, or NAME if it has one target.")
+]
+Adopt = Annotated[
+    bool,
+    typer.Option("--adopt", help="Trust runs that dvc.lock has and the ledger does not know."),
+]
+LockTimeout = Annotated[
+    float, typer.Option(help="Seconds to wait while another apply holds the lock.", min=0)
+]
+
+
+def run() -> int:
+    """Run the command of this process and give its exit code; wrong usage is an error like others.
+
+    Click's own code for wrong usage is 2, which `plan --detailed-exitcode` has a meaning for.
+    """
+    try:
+        return app(prog_name="mlspec", standalone_mode=False) or ExitCode.OK
+    except UsageError as error:
+        error.show()
+        return ExitCode.ERROR
+    except (typer.Abort, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+
+
+def _console() -> Any:
+    from mlspec.render.console import Console
+
+    return Console()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mlspec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    directory: Annotated[
+        Path, typer.Option("--directory", "-C", help="Run as if started in this folder.")
+    ] = Path(),
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Options of every command."""
+    context.obj = directory.resolve()
+
+
+@app.command()
+def init(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Argument(help="Folder to make the project in.")] = Path(),
+    template: Annotated[
+        str | None, typer.Option("--template", "-t", help="Which project; --list shows them.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the project; the folder's by default.")
+    ] = None,
+    yes: Yes = False,
+    list_templates: Annotated[bool, typer.Option("--list", help="List the templates.")] = False,
+) -> None:
+    """Make a project with a spec, code and data."""
+    from mlspec.commands.init import init as command
+
+    raise typer.Exit(
+        command(
+            context.obj / directory,
+            _console(),
+            template=template,
+            name=name,
+            yes=yes,
+            list_templates=list_templates,
+        )
+    )
+
+
+@app.command()
+def validate(context: typer.Context, as_json: AsJson = False) -> None:
+    """Check the spec and report every problem at once.
+
+    Also that the data, inputs and code that it names exist.
+    """
+    from mlspec.commands.validate import validate as command
+
+    raise typer.Exit(command(context.obj, _console(), as_json=as_json))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of mlspec.yaml, for editors."""
+    from mlspec.spec.schema import json_schema
+
+    _console().say_json(json_schema())
+
+
+@app.command()
+def explain(
+    code: Annotated[str, typer.Argument(help="A code such as MLS012.")],
+) -> None:
+    """Explain an error code and how to mend it."""
+    from mlspec.commands.explain import explain as command
+
+    raise typer.Exit(command(_console(), code=code))
+
+
+@app.command("compile")
+def compile_files(
+    context: typer.Context,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 when a file is out of date.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the generated files and run nothing.
+
+    They are DVC pipelines, BentoML services, model cards and CI workflows.
+    """
+    from mlspec.commands.compile import compile_files as command
+
+    raise typer.Exit(command(context.obj, _console(), check=check, as_json=as_json))
+
+
+@app.command()
+def plan(
+    context: typer.Context,
+    as_json: AsJson = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Save the plan for `mlspec apply FILE`.")
+    ] = None,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="Exit 2 when there is something to do.")
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show every changed field and what waits for what.")
+    ] = False,
+    adopt: Adopt = False,
+) -> None:
+    """Show what an apply would do, and why. Runs none of your code and needs no data."""
+    from mlspec.commands.plan import plan as command
+
+    raise typer.Exit(
+        command(
+            context.obj,
+            _console(),
+            as_json=as_json,
+            out=out,
+            detailed_exitcode=detailed_exitcode,
+            explain=explain,
+            adopt=adopt,
+        )
+    )
+
+
+@app.command()
+def apply(
+    context: typer.Context,
+    saved: Annotated[
+        Path | None, typer.Argument(metavar="PLAN", help="A plan saved by `plan --out`.")
+    ] = None,
+    yes: Yes = False,
+    allow_delete: Annotated[
+        bool, typer.Option("--allow-delete", help="Let the plan delete models and deployments.")
+    ] = False,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Let the plan delete everything there is.")
+    ] = False,
+    adopt: Adopt = False,
+    as_json: AsJson = False,
+    lock_timeout: LockTimeout = 0,
+) -> None:
+    """Do what the plan says and record each step.
+
+    Plans, asks, then runs stages, judges candidates, registers versions and deploys them.
+
+    Exit codes: 3 a gate failed, 4 locked, 5 remote unreachable, 6 a deployment was rolled back.
+    """
+    from mlspec.commands.apply import ApplyOptions
+    from mlspec.commands.apply import apply as command
+
+    options = ApplyOptions(
+        saved=saved,
+        yes=yes,
+        allow_delete=allow_delete,
+        allow_empty=allow_empty,
+        adopt=adopt,
+        as_json=as_json,
+        lock_timeout=lock_timeout,
+    )
+    raise typer.Exit(command(context.obj, _console(), options))
+
+
+@app.command()
+def pull(context: typer.Context, lock_timeout: LockTimeout = 0) -> None:
+    """Bring outputs that the ledger knows; run nothing.
+
+    They come from the cache or from storage, and dvc.lock is written where it lacks a run.
+    """
+    from mlspec.commands.pull import pull as command
+
+    raise typer.Exit(command(context.obj, _console(), lock_timeout=lock_timeout))
+
+
+@app.command()
+def status(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show what is desired and what runs.
+
+    And what is recorded, and whether all agree.
+    """
+    from mlspec.commands.status import status as command
+
+    raise typer.Exit(command(context.obj, _console(), as_json=as_json))
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    address: Annotated[
+        str, typer.Argument(help="model.NAME, model.NAME@2, deployment.NAME@TARGET…")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Show a resource with its lineage.
+
+    From a version to its artifact, stages, data, commit and verdicts.
+    """
+    from mlspec.commands.show import show as command
+
+    raise typer.Exit(command(context.obj, _console(), address=address, as_json=as_json))
+
+
+@app.command()
+def log(
+    context: typer.Context,
+    address: Annotated[str | None, typer.Argument(help="Only entries of this address.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many.")] = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Show who did what, when, from which commit."""
+    from mlspec.commands.history import show_log as command
+
+    raise typer.Exit(
+        command(context.obj, _console(), address=address, limit=limit, as_json=as_json)
+    )
+
+
+@app.command()
+def stop(context: typer.Context, deployment: Deployment, lock_timeout: LockTimeout = 0) -> None:
+    """Stop a deployment until `mlspec start`."""
+    from mlspec.commands.deployment import stop as command
+
+    raise typer.Exit(command(context.obj, _console(), name=deployment, lock_timeout=lock_timeout))
+
+
+@app.command()
+def start(context: typer.Context, deployment: Deployment, lock_timeout: LockTimeout = 0) -> None:
+    """Start a stopped deployment again."""
+    from mlspec.commands.deployment import start as command
+
+    raise typer.Exit(command(context.obj, _console(), name=deployment, lock_timeout=lock_timeout))
+
+
+@app.command()
+def logs(
+    context: typer.Context,
+    deployment: Deployment,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many.")] = 50,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also of earlier releases and of the supervisor.")
+    ] = False,
+) -> None:
+    """Show the last lines that a deployment logged."""
+    from mlspec.commands.deployment import logs as command
+
+    raise typer.Exit(command(context.obj, _console(), name=deployment, lines=lines, every=every))
+
+
+@app.command()
+def destroy(
+    context: typer.Context, yes: Yes = False, as_json: AsJson = False, lock_timeout: LockTimeout = 0
+) -> None:
+    """Stop and forget every deployment.
+
+    Versions, data and history are kept.
+    """
+    from mlspec.commands.destroy import destroy as command
+
+    raise typer.Exit(
+        command(context.obj, _console(), yes=yes, as_json=as_json, lock_timeout=lock_timeout)
+    )

@@ -1,0 +1,85 @@
+"""`mlspec apply`: plan, ask, do, record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlspec.commands.saved import load_saved_plan
+from mlspec.errors import MlspecError
+from mlspec.ledger.lock import acquire
+from mlspec.plan import Plan, Report
+from mlspec.planner import Leave, check_deletes
+from mlspec.reconcile import Project, apply_project, open_project
+from mlspec.render.console import Console
+from mlspec.render.plan_text import render_plan
+from mlspec.render.progress import Progress, render_report
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyOptions:
+    """What may be done, and how; each is a flag of the command."""
+
+    saved: Path | None = None
+    yes: bool = False
+    allow_delete: bool = False
+    allow_empty: bool = False
+    adopt: bool = False
+    as_json: bool = False
+    lock_timeout: float = 0
+
+
+def apply(start: Path, console: Console, options: ApplyOptions) -> int:
+    """Bring the world to the spec; the exit code of the first thing that needs attention."""
+    with open_project(start) as project, acquire(project.git, options.lock_timeout):
+        project.ledger.sync()
+        saved = load_saved_plan(options.saved) if options.saved is not None else None
+        project.leave = Leave(adopt=options.adopt or (saved is not None and saved.adopts))
+        made = project.plan()
+        if saved is not None:
+            saved.check_current(made)
+        if made.empty:
+            project.ledger.publish()
+            if options.as_json:
+                console.say_json(Report(()).as_dict())
+            else:
+                console.say(render_plan(made, console.style))
+            return 0
+        asks = not options.yes and saved is None
+        check_deletes(
+            made,
+            project.desired,
+            allowed=options.allow_delete or (asks and console.interactive),
+            allow_empty=options.allow_empty,
+        )
+        if not options.as_json:
+            console.say(render_plan(made, console.style))
+        if asks:
+            confirm(console, made, command="apply")
+        report = carry_out(project, made, console, command="apply")
+    if options.as_json:
+        console.say_json(report.as_dict())
+    else:
+        console.say(render_report(report))
+    return report.exit_code
+
+
+def carry_out(project: Project, made: Plan, console: Console, *, command: str) -> Report:
+    """Apply with progress shown on standard error."""
+    with Progress(console, len(made.steps)) as progress:
+        return apply_project(project, made, command=command, on_event=progress)
+
+
+def confirm(console: Console, made: Plan, *, command: str) -> None:
+    """Ask on the terminal; raises :class:`MlspecError` for no, and when nobody is there."""
+    if not console.interactive:
+        raise MlspecError(
+            "nobody is here to confirm the plan",
+            hint=f"look at `mlspec plan`, then run `mlspec {command} --yes`",
+        )
+    if not console.confirm(_question(len(made.steps))):
+        raise MlspecError("not confirmed; nothing was changed")
+
+
+def _question(steps: int) -> str:
+    return "Do this step?" if steps == 1 else f"Do these {steps} steps?"

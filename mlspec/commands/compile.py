@@ -1,0 +1,49 @@
+"""`mlspec compile`: write the generated files, or say which are not as the spec compiles to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlspec.errors import ExitCode
+from mlspec.plan import Action, Step
+from mlspec.planner import check_files
+from mlspec.providers.files import delete_file, write_file
+from mlspec.reconcile import Project, open_project
+from mlspec.render.console import Console
+from mlspec.render.style import escape
+from mlspec.resources import FileResource
+
+
+def compile_files(start: Path, console: Console, *, check: bool, as_json: bool) -> int:
+    """Write what differs; with `check` write nothing, and 1 when something does."""
+    with open_project(start) as project:
+        steps = check_files(project.desired, project.observe(), project.recorded())
+        if not check:
+            for step in steps:
+                _write(project, step)
+    if as_json:
+        console.say_json(
+            {"files": [{"path": _path(step), "action": step.action.value} for step in steps]}
+        )
+    else:
+        for step in steps:
+            console.say(escape(f"{step.action.value} {_path(step)}: {step.reason}"))
+        count, word = len(steps), "out of date" if check else "written"
+        told = f"{count} file{'' if count == 1 else 's'} {word}."
+        console.say(told if count else "Every generated file is up to date.")
+    if check and steps:
+        console.note("  = help: run `mlspec compile` and commit what it writes")
+        return ExitCode.ERROR
+    return ExitCode.OK
+
+
+def _write(project: Project, step: Step) -> None:
+    if step.action is Action.DELETE:
+        delete_file(project.root, _path(step))
+    else:
+        text = project.desired.get(FileResource, step.address).generated.text
+        write_file(project.root, _path(step), text)
+
+
+def _path(step: Step) -> str:
+    return step.address.removeprefix("file.")

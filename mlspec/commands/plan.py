@@ -1,0 +1,39 @@
+"""`mlspec plan`: what an apply would do, and why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mlspec.atomic import write_atomic
+from mlspec.errors import ExitCode
+from mlspec.planner import Leave
+from mlspec.reconcile import open_project
+from mlspec.render.console import Console
+from mlspec.render.plan_text import render_plan
+
+
+def plan(
+    start: Path,
+    console: Console,
+    *,
+    as_json: bool,
+    out: Path | None,
+    detailed_exitcode: bool,
+    explain: bool,
+    adopt: bool,
+) -> int:
+    """Show the plan; 2 with `detailed_exitcode` when it is not empty."""
+    with open_project(start) as project:
+        project.ledger.refresh(console.note)
+        project.leave = Leave(adopt=adopt)
+        made = project.plan()
+    if out is not None:
+        write_atomic(out, json.dumps(made.as_dict(), indent=2, ensure_ascii=False) + "\n")
+    if as_json:
+        console.say_json(made.as_dict())
+    else:
+        console.say(render_plan(made, console.style, explain=explain))
+        if out is not None:
+            console.note(f"Saved to {out}; `mlspec apply {out}` does exactly this.")
+    return ExitCode.CHANGES if detailed_exitcode and not made.empty else ExitCode.OK

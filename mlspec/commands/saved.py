@@ -1,0 +1,60 @@
+"""A plan that `mlspec plan --out` saved: applied exactly, or refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlspec.errors import MlspecError
+from mlspec.plan import Action, Plan, digest_of_body
+
+_HINT = "plan again: `mlspec plan --out FILE`"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPlan:
+    """The plan in the file `path`."""
+
+    path: Path
+    body: Mapping[str, Any]
+
+    @property
+    def adopts(self) -> bool:
+        """Whether it was made with leave to adopt runs."""
+        steps = self.body.get("steps")
+        return isinstance(steps, list) and any(
+            isinstance(step, dict) and step.get("action") == Action.ADOPT for step in steps
+        )
+
+    def check_current(self, now: Plan) -> None:
+        """Raise :class:`MlspecError` if it was altered, or is not what is planned `now`."""
+        if self.body == now.as_dict():
+            return
+        if not self._whole():
+            raise MlspecError(f"{self.path} was altered after it was planned", hint=_HINT)
+        base, current = self.body["base"], now.as_dict()["base"]
+        moved = [name for name in ("spec", "commit", "ledger") if base.get(name) != current[name]]
+        what = " and ".join(f"the {name}" for name in moved) or "the files of the repository"
+        raise MlspecError(f"{self.path} is stale: {what} changed since it was planned", hint=_HINT)
+
+    def _whole(self) -> bool:
+        rest = {key: value for key, value in self.body.items() if key != "digest"}
+        try:
+            same = self.body.get("digest") == digest_of_body(rest)
+        except ValueError:  # numbers that no plan has
+            return False
+        return same and isinstance(self.body.get("base"), dict)
+
+
+def load_saved_plan(path: Path) -> SavedPlan:
+    """The plan in a file; raises :class:`MlspecError` if it holds none."""
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise MlspecError(f"cannot read the plan {path}: {error}", hint=_HINT) from error
+    if not isinstance(body, dict) or "digest" not in body:
+        raise MlspecError(f"{path} is not a saved plan", hint=_HINT)
+    return SavedPlan(path, body)

@@ -1,0 +1,147 @@
+"""`mlspec show ADDRESS`: a resource, and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mlspec.errors import MlspecError
+from mlspec.ledger.records import Version
+from mlspec.ledger.state import Recorded
+from mlspec.reconcile import open_project
+from mlspec.render.console import Console
+from mlspec.render.style import escape
+
+
+def show(start: Path, console: Console, *, address: str, as_json: bool) -> int:
+    """Everything that the ledger knows of an address; `model.NAME@N` is one version."""
+    with open_project(start) as project:
+        project.ledger.refresh(console.note)
+        recorded, fingerprints = project.recorded(), dict[str, str]()
+        with suppress(MlspecError):  # the ledger can be read while the spec is broken
+            fingerprints = project.survey().fingerprints
+        shown = _describe(address, recorded, fingerprints)
+    if as_json:
+        console.say_json(shown)
+    else:
+        for line in _lines(shown, ""):
+            console.say(line)
+    return 0
+
+
+def _describe(address: str, recorded: Recorded, fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    """`fingerprints` are those of now, by address; without one, the newest recorded counts."""
+    kind, _, rest = address.partition(".")
+    match kind, rest.split("@"):
+        case "model", [name]:
+            return _model(name, recorded, fingerprints.get(address))
+        case "model", [name, number] if number.isdigit():
+            version = recorded.version(name, int(number))
+            if version is not None:
+                return _lineage(version, recorded)
+        case "stage", [_] if "." in rest:
+            model, _, stage = rest.partition(".")
+            now = fingerprints.get(address)
+            run = recorded.run(model, stage, now) if now else recorded.latest_run(model, stage)
+            if run is not None:
+                return {"address": address, **run.model_dump(mode="json")}
+        case "gate", [_] if "." in rest:
+            return _gate(address, recorded, fingerprints)
+        case "deployment", [_, _]:
+            deployed = recorded.deployed(address)
+            if deployed is not None:
+                version = recorded.version(deployed.model, deployed.version)
+                lineage = _lineage(version, recorded) if version else None
+                return {"address": address, **deployed.model_dump(mode="json"), "serves": lineage}
+        case "deployment", [name]:
+            ours = [a for a in recorded.deployments() if a.startswith(f"{address}@")]
+            if len(ours) == 1:
+                return _describe(ours[0], recorded, fingerprints)
+        case "dataset", [name]:
+            imported = recorded.imported(name)
+            if imported is not None:
+                return {"address": address, **imported.model_dump(mode="json")}
+        case _:
+            pass
+    raise _unknown(address)
+
+
+def _unknown(address: str) -> MlspecError:
+    return MlspecError(
+        f"the ledger has nothing at {address}",
+        hint="addresses are model.NAME, model.NAME@VERSION, stage.MODEL.NAME, gate.MODEL.NAME, "
+        "deployment.NAME@TARGET, dataset.NAME; `mlspec status` lists what there is",
+    )
+
+
+def _model(name: str, recorded: Recorded, now: str | None) -> dict[str, Any]:
+    state = recorded.model_state(name)
+    if state is None:
+        raise _unknown(f"model.{name}")
+    fingerprint = now or state.candidate
+    candidate = recorded.candidate(name, fingerprint) if fingerprint else None
+    return {
+        "address": f"model.{name}",
+        "retired": state.retired,
+        "candidate": candidate.model_dump(mode="json") if candidate else None,
+        "versions": [_lineage(version, recorded) for version in recorded.versions(name)],
+    }
+
+
+def _gate(address: str, recorded: Recorded, fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    model, _, gate = address.removeprefix("gate.").partition(".")
+    state = recorded.model_state(model)
+    fingerprint = fingerprints.get(f"model.{model}") or (state.candidate if state else None)
+    candidate = recorded.candidate(model, fingerprint) if fingerprint else None
+    if candidate is None or gate not in candidate.gates:
+        raise _unknown(address)
+    verdict = next((v for v in candidate.verdicts if v.gate == gate), None)
+    return {
+        "address": address,
+        "question": dict(candidate.gates[gate]),
+        "verdict": verdict.model_dump(mode="json") if verdict else None,
+    }
+
+
+def _lineage(version: Version, recorded: Recorded) -> dict[str, Any]:
+    """Version, artifact, stage fingerprints, data digests, commit, verdicts."""
+    stages = {}
+    for stage, fingerprint in sorted(version.stages.items()):
+        run = recorded.run(version.model, stage, fingerprint)
+        stages[stage] = {
+            "fingerprint": fingerprint,
+            "command": run.entry["cmd"] if run else None,
+            "commit": run.commit if run else None,
+            "read": {dep["path"]: dep["md5"] for dep in run.entry.get("deps", ())} if run else {},
+            "params": run.entry.get("params", {}) if run else {},
+            "wrote": {out["path"]: out["md5"] for out in run.entry.get("outs", ())} if run else {},
+        }
+    return {
+        "address": f"model.{version.model}@{version.number}",
+        "version": version.number,
+        "fingerprint": version.fingerprint,
+        "commit": version.commit,
+        "dirty": version.dirty,
+        "artifact": version.artifact.model_dump(mode="json") if version.artifact else None,
+        "metrics": dict(version.metrics),
+        "verdicts": [verdict.model_dump(mode="json") for verdict in version.verdicts],
+        "stages": stages,
+        "signature": dict(version.signature) if version.signature else None,
+    }
+
+
+def _lines(value: Any, indent: str) -> list[str]:
+    """Nested data as indented `key: value` lines."""
+    items = (
+        value.items() if isinstance(value, dict) else ((f"- {i}", v) for i, v in enumerate(value))
+    )
+    lines = []
+    for key, inner in items:
+        if isinstance(inner, dict | list) and inner:
+            lines += [f"{indent}{escape(str(key))}:", *_lines(inner, indent + "  ")]
+        else:
+            text = "none" if inner is None or inner in ({}, []) else str(inner)
+            lines.append(f"{indent}{escape(str(key))}: {escape(text)}")
+    return lines

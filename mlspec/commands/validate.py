@@ -1,0 +1,29 @@
+"""`mlspec validate`: does the spec load, and does all that it names exist?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from mlspec.errors import Diagnostic, SpecError
+from mlspec.reconcile import open_project
+from mlspec.render.console import Console
+
+
+def validate(start: Path, console: Console, *, as_json: bool) -> int:
+    """Report every problem; 0 when there is none."""
+    problems: tuple[Diagnostic, ...] = ()
+    with open_project(start) as project:
+        try:
+            desired = project.desired
+        except SpecError as error:
+            if not as_json:
+                raise
+            problems = error.diagnostics
+        else:
+            if not as_json:
+                count = len(desired.resources)
+                console.say(f"{', '.join(project.loaded.files)}: valid, {count} resources.")
+    if as_json:
+        console.say_json({"valid": not problems, "problems": [asdict(p) for p in problems]})
+    return 1 if problems else 0

@@ -1,0 +1,1 @@
+"""Pure functions from the spec to the text of generated files."""

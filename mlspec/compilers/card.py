@@ -1,0 +1,129 @@
+"""The card of a model: the spec comes in, `cards/<model>.md` goes out.
+
+It says what the spec says, for people: what the model is for, what it is made of and what it must
+show before it serves. Measured values are in the ledger (`mlspec show`), not here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from mlspec.compilers.generated import GeneratedFile, header
+from mlspec.compilers.markdown import code, escape, paragraphs, table
+from mlspec.plan import Consequence
+from mlspec.spec.models import Card, Dataset, Gate, Model, Source, Spec
+
+
+def compile_card(name: str, model: Model, spec: Spec) -> GeneratedFile:
+    """The card of `model`, called `name`, of `spec`."""
+    address = f"model.{name}"
+    text = "\n\n".join(_sections(name, model, spec)) + "\n"
+    return GeneratedFile(f"cards/{name}.md", text, address, Consequence.DOCS)
+
+
+def _sections(name: str, model: Model, spec: Spec) -> Iterator[str]:
+    card = model.card or Card()
+    yield f"<!-- {escape(header(f'model.{name} of mlspec.yaml'))} -->"
+    yield f"# {escape(name)}"
+    if model.description.strip():
+        yield paragraphs(model.description)
+    yield from _facts(model, card)
+    for title, text in (("Intended use", card.intended_use), ("Limitations", card.limitations)):
+        if text.strip():
+            yield f"## {title}"
+            yield paragraphs(text)
+    yield from _data(_datasets(model, spec))
+    yield from _gates(model)
+    yield from _deployments(name, spec)
+
+
+def _facts(model: Model, card: Card) -> Iterator[str]:
+    facts = []
+    if model.owner.strip():
+        facts.append(f"- **Owner:** {escape(model.owner)}")
+    if card.risk:
+        facts.append(f"- **Risk:** {card.risk}")
+    if model.artifact:
+        facts.append(f"- **Artifact:** {code(model.artifact.path)} ({model.artifact.format})")
+    if facts:
+        yield "\n".join(facts)
+
+
+def _datasets(model: Model, spec: Spec) -> dict[str, Dataset]:
+    """The datasets that the model's stages read, by name or by path."""
+    read = {given for stage in model.stages.values() for given in stage.inputs}
+    return {
+        name: dataset
+        for name, dataset in sorted(spec.datasets.items())
+        if name in read or dataset.path in read
+    }
+
+
+def _data(datasets: dict[str, Dataset]) -> Iterator[str]:
+    if not datasets:
+        return
+    yield "## Data"
+    yield table(
+        ("Dataset", "Path", "Description", "Owner", "Source"),
+        (
+            (
+                escape(name),
+                code(dataset.path),
+                escape(dataset.description),
+                escape(dataset.owner),
+                _source(dataset.source),
+            )
+            for name, dataset in datasets.items()
+        ),
+    )
+
+
+def _source(source: Source | None) -> str:
+    if source is None:
+        return ""
+    revision = f" at {code(source.rev)}" if source.rev else ""
+    return code(_without_password(source.url or source.git or "")) + revision
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"//[^/]*@", "//", url, count=1)
+
+
+def _gates(model: Model) -> Iterator[str]:
+    if not model.gates:
+        return
+    yield "## Gates"
+    yield "A candidate becomes a version only when no gate of level `fail` fails."
+    yield table(
+        ("Gate", "Requires", "Level"),
+        ((escape(name), _requirement(gate), gate.level) for name, gate in model.gates.items()),
+    )
+
+
+def _requirement(gate: Gate) -> str:
+    metric = code(gate.metric)
+    limits = []
+    if gate.min is not None:
+        limits.append(f"{metric} at least {gate.min}")
+    if gate.max is not None:
+        limits.append(f"{metric} at most {gate.max}")
+    if gate.max_drop is not None:
+        limits.append(f"{metric} at most {gate.max_drop} worse than the champion's")
+    if gate.min_gain is not None:
+        limits.append(f"{metric} at least {gate.min_gain} better than the champion's")
+    if gate.against and gate.without_champion == "fail":
+        limits.append("a champion to compare with")
+    return ", ".join(limits)
+
+
+def _deployments(name: str, spec: Spec) -> Iterator[str]:
+    rows = [
+        (escape(called), escape(target), escape(deployment.owner))
+        for called, deployment in sorted(spec.deployments.items())
+        if deployment.model == name
+        for target in deployment.targets
+    ]
+    if rows:
+        yield "## Deployments"
+        yield table(("Deployment", "Target", "Owner"), rows)

@@ -1,0 +1,1 @@
+"""DVC's files and hashes without DVC, and DVC itself in a child process."""

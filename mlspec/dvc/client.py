@@ -1,0 +1,174 @@
+"""DVC, as the rest of mlspec sees it: a child process that is started when it is first needed.
+
+Comes in: paths and names of stages. Goes out: files where DVC puts them, or an error in words. The
+protocol and what each request does are in :mod:`mlspec.dvc.worker`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mlspec.errors import Locked, MlspecError, RemoteUnreachable
+
+LOG = Path(".mlspec", "logs", "dvc.log")
+FAREWELL = 4.0
+"""Seconds for a request under way to end when the client leaves."""
+
+_DOING = {
+    "add": "put the data under DVC",
+    "checkout": "bring the files back",
+    "commit": "record the run",
+    "fetch": "fetch the files",
+    "import_git": "import the data",
+    "import_url": "import the data",
+    "push": "push to storage",
+    "status": "compare with dvc.lock",
+}
+
+
+class Dvc:
+    """Requests are carried out one after the other, from whatever thread. A context manager."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._turn = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process; a request under way has a moment to end."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None and process.stdout is not None
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        try:
+            process.wait(FAREWELL)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+    def commit(self, dvcfile: str, stage: str) -> None:
+        """Record what `stage` wrote: cache, dvc.lock, .gitignore, run cache."""
+        self._ask("commit", dvcfile=dvcfile, stage=stage)
+
+    def checkout(self, dvcfile: str, stage: str | None = None) -> None:
+        """Bring what dvc.lock or a `.dvc` file records, from the cache, else from storage."""
+        self._ask("checkout", dvcfile=dvcfile, stage=stage)
+
+    def push(self, dvcfile: str, stage: str | None = None) -> None:
+        """Have in storage what dvc.lock or a `.dvc` file records."""
+        self._ask("push", dvcfile=dvcfile, stage=stage)
+
+    def fetch(self, outs: Mapping[str, str]) -> dict[str, Path]:
+        """Have objects in the cache, and say where; `outs`: md5 by any name for it.
+
+        The worktree is left alone, so this gives the bytes of an earlier version. Do not write to
+        the paths that it answers.
+        """
+        places: dict[str, str] = self._ask("fetch", outs=dict(outs))
+        return {name: Path(place) for name, place in places.items()}
+
+    def add(self, path: str) -> None:
+        """Put data that Git does not track under DVC (`<path>.dvc`), or take their changes."""
+        self._ask("add", path=path)
+
+    def import_url(self, url: str, path: str) -> None:
+        """Fetch `url` to `path`; `<path>.dvc` says where the data are from."""
+        self._ask("import_url", url=url, path=path)
+
+    def import_git(self, url: str, path: str, *, rev: str | None, out: str) -> None:
+        """Fetch `path` of the repository `url` at `rev` to `out`; `<out>.dvc` says so."""
+        self._ask("import_git", url=url, path=path, rev=rev, out=out)
+
+    def status(self, targets: Sequence[str] = ()) -> dict[str, Any]:
+        """What DVC holds to be out of date, as `dvc status --json` has it; empty if nothing."""
+        status: dict[str, Any] = self._ask("status", targets=list(targets))
+        return status
+
+    def warm_up(self) -> None:
+        """Start the process now, so that it is ready when the first request comes."""
+        with self._turn:
+            self._started()
+
+    def _ask(self, do: str, **arguments: Any) -> Any:
+        with self._turn:
+            process = self._started()
+            assert process.stdin is not None and process.stdout is not None
+            line = ""
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(json.dumps({"do": do, "with": arguments}) + "\n")
+                process.stdin.flush()
+                line = process.stdout.readline()
+            if not line.endswith("\n"):
+                self.close()
+                raise MlspecError(
+                    f"DVC ended before it could {_DOING[do]} (exit code {process.returncode})",
+                    hint=f"the whole log is {LOG}",
+                )
+        answer = json.loads(line)
+        if "error" in answer:
+            raise _error(do, answer["error"], answer["message"])
+        return answer["value"]
+
+    def _started(self) -> subprocess.Popen[str]:
+        if self._process is None:
+            log = self._root / LOG
+            try:
+                log.parent.mkdir(parents=True, exist_ok=True)
+                with log.open("ab") as errors:
+                    # -P: modules of the repository must not take the place of DVC's
+                    self._process = subprocess.Popen(
+                        [sys.executable, "-P", "-m", "mlspec.dvc.worker"],
+                        cwd=self._root,
+                        env={**os.environ, "DVC_NO_ANALYTICS": "1", "PYTHONUTF8": "1"},
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=errors,
+                        start_new_session=True,
+                        encoding="utf-8",
+                    )
+            except OSError as error:
+                raise MlspecError(f"cannot start DVC: {error.strerror}") from error
+        return self._process
+
+
+def _error(do: str, kind: str, message: str) -> MlspecError:
+    doing = _DOING[do]
+    match kind:
+        case "unreachable":
+            return RemoteUnreachable(
+                f"cannot {doing}: {message}",
+                hint="check that the address is right and answers, then apply again",
+            )
+        case "missing":
+            return MlspecError(
+                f"cannot {doing}: storage does not have {message}",
+                hint="push it from a checkout that has it (dvc push); unless the spec has "
+                "`storage: {url: ...}`, storage is a folder that only one checkout has",
+            )
+        case "locked":
+            return Locked(f"cannot {doing}: another DVC process is at work here: {message}")
+        case _:
+            return MlspecError(f"cannot {doing}: {message}", hint=f"the whole log is {LOG}")

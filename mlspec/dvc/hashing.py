@@ -1,0 +1,51 @@
+"""Digests as DVC computes them, without DVC. Comes in: bytes on disk. Goes out: what dvc.lock says.
+
+A file's digest is the md5 of its bytes. A folder's is the md5 of the JSON list of its files, sorted
+by relative path, with `.dir` behind it. An object's name in the cache or in storage is its digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+DIRECTORY = ".dir"
+"""Ends the md5 of a folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileDigest:
+    """What a path holds. `nfiles` is set for a folder, whose `size` is that of all its files."""
+
+    md5: str
+    size: int
+    nfiles: int | None = None
+
+
+def md5_of_file(path: Path) -> str:
+    """The md5 of the bytes at `path`, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, _md5).hexdigest()
+
+
+def md5_of_dir(files: Mapping[str, str]) -> str:
+    """The digest of a folder, given the md5 of each file by its path from the folder."""
+    listing = [{"md5": md5, "relpath": path} for path, md5 in sorted(files.items())]
+    return md5_of_bytes(json.dumps(listing, sort_keys=True).encode()) + DIRECTORY
+
+
+def md5_of_bytes(data: bytes) -> str:
+    """The md5 of bytes at hand."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def object_path(md5: str) -> PurePosixPath:
+    """Where the object of that digest lies below a cache or a storage folder."""
+    return PurePosixPath("files", "md5", md5[:2], md5[2:])
+
+
+def _md5() -> hashlib._Hash:
+    return hashlib.md5(usedforsecurity=False)

@@ -1,0 +1,78 @@
+"""`python -m mlspec.formats.inspect FORMAT PATH`: loads an artifact and prints its signature.
+
+A child process, because an artifact is somebody's data and its loaders are native code: memory and
+processor time are limited. Prints one JSON object, `{"signature": ...}` or `{"problem", "hint"}`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+PROCESSOR_SECONDS = 90
+MEMORY = 8 * 2**30
+MAX_COLUMNS = 4096
+PICKLE_HEADS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+class Unservable(Exception):
+    """Why an artifact can not be served, and what to do about it."""
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        super().__init__(problem)
+        self.answer = {"problem": problem, "hint": hint}
+
+
+def main() -> None:
+    kind, path = sys.argv[1], Path(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_SECONDS, PROCESSOR_SECONDS))
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    # Native code may write to the standard output, which belongs to the answer.
+    answer_to = os.dup(1)
+    os.dup2(2, 1)
+    warnings.simplefilter("ignore")
+    answer: dict[str, Any]
+    try:
+        _check_bytes(path)
+        reader = importlib.import_module(f"mlspec.formats.{kind}")
+        answer = {"signature": reader.read_signature(path)}
+    except Unservable as error:
+        answer = error.answer
+    except ModuleNotFoundError as error:
+        problem = f"the package {error.name} is needed to load it and is not installed"
+        answer = {"problem": problem, "hint": "pip install 'mlspec[serve]'"}
+    except MemoryError:
+        answer = {"problem": f"needs more than {MEMORY // 2**30} GiB of memory"}
+    os.write(answer_to, json.dumps(answer).encode())
+
+
+def _check_bytes(path: Path) -> None:
+    with path.open("rb") as file:
+        head = file.read(2)
+    if not head:
+        raise Unservable("is empty")
+    if head in PICKLE_HEADS:
+        raise Unservable(
+            "is a pickle, which can run any code when it is loaded",
+            "write ONNX (skl2onnx) or skops (skops.io.dump)",
+        )
+
+
+def check_columns(names: list[str]) -> None:
+    """A row is a JSON object, so names are unique and not without bound."""
+    if len(names) > MAX_COLUMNS:
+        raise Unservable(f"takes {len(names)} columns; at most {MAX_COLUMNS} can be served")
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise Unservable(f"has more than one column named {repeated[0]!r}")
+
+
+if __name__ == "__main__":
+    # The readers import this module by its name; without this there would be two `Unservable`.
+    sys.modules["mlspec.formats.inspect"] = sys.modules["__main__"]
+    main()

@@ -1,0 +1,271 @@
+"""A thin wrapper around the `git` executable: what mlspec asks of Git, and nothing that it decides.
+
+Comes in: a folder. Goes out: plain strings and bytes; an absent commit, branch or remote is `""`.
+No hook is run, nothing is asked on the terminal, and the index is not refreshed by a question.
+What Git complains about becomes a :class:`GitError`, without any password that an address holds.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from mlspec.errors import RemoteUnreachable
+from mlspec.git.errors import GitError, hide_password, reason_of
+from mlspec.git.objects import ObjectReader, close_pipes
+
+NETWORK_TIMEOUT = 300.0
+"""Seconds for one fetch or push."""
+
+_SETTINGS = (
+    "core.hooksPath=/dev/null",
+    "core.fsync=objects,reference",
+    "core.fsyncMethod=batch",
+    "core.quotePath=false",
+    "i18n.commitEncoding=UTF-8",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "http.lowSpeedLimit=1",
+    "http.lowSpeedTime=60",
+)
+_OF_ANOTHER_REPOSITORY = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+    "GIT_CEILING_DIRECTORIES",
+)
+_NOT_IN_A_NAME = re.compile(r"[<>\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a commit is by."""
+
+    name: str
+    email: str
+
+    def __str__(self) -> str:
+        return f"{self.name} <{self.email}>"
+
+
+class Git:
+    """The repository that holds the folder `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.objects = ObjectReader(
+            lambda: self.start("cat-file", "--batch", stderr=subprocess.DEVNULL)
+        )
+
+    def command(self, *arguments: str) -> list[str]:
+        """The argument list of `git ARGUMENTS`, hardened."""
+        settings = [part for setting in _SETTINGS for part in ("-c", setting)]
+        options = ["--no-pager", "--no-optional-locks", "-C", str(self.root)]
+        return ["git", *options, *settings, *arguments]
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """This process's environment, without what would point Git at another repository."""
+        kept = {
+            key: value for key, value in os.environ.items() if key not in _OF_ANOTHER_REPOSITORY
+        }
+        return {**kept, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **(extra or {})}
+
+    def call(
+        self,
+        *arguments: str,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run Git and wait; raises only if it cannot be run or takes longer than `timeout`."""
+        with self.start(*arguments, env=env) as process:
+            try:
+                stdout, stderr = process.communicate(stdin, timeout)
+            except subprocess.TimeoutExpired as error:
+                # Git's own children (ssh, a helper) may hold the pipes: do not wait for their end.
+                process.kill()
+                close_pipes(process)
+                message = f"git {arguments[0]} did not end within {timeout:g} seconds"
+                raise GitError(message) from error
+        return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
+
+    def start(
+        self, *arguments: str, env: Mapping[str, str] | None = None, stderr: int = subprocess.PIPE
+    ) -> subprocess.Popen[bytes]:
+        """Start Git with pipes."""
+        try:
+            return subprocess.Popen(
+                self.command(*arguments),
+                env=self.environment(env),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+            )
+        except FileNotFoundError as error:
+            hint = "install Git 2.30 or newer and put it on PATH"
+            raise GitError("cannot find the program git", hint=hint) from error
+        except OSError as error:
+            raise GitError(f"cannot start git: {error.strerror}") from error
+
+    def run(self, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> str:
+        """Git's output without the last line end; any exit code but 0 raises."""
+        done = self.call(*arguments, stdin=stdin, env=env)
+        if done.returncode != 0:
+            raise self.failure(arguments[0], done.stderr)
+        return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
+
+    def failure(self, verb: str, stderr: bytes) -> GitError:
+        """What to raise for what Git said."""
+        said = hide_password(stderr.decode("utf-8", "backslashreplace")).strip()
+        if "not a git repository" in said:
+            hint = "run `git init` in the project's folder"
+            return GitError(f"{self.root} is not in a Git repository", hint=hint, stderr=said)
+        if "dubious ownership" in said:
+            hint = f"trust it, if you do: git config --global --add safe.directory {self.root}"
+            message = f"Git does not trust {self.root}, which belongs to another user"
+            return GitError(message, hint=hint, stderr=said)
+        return GitError(f"git {verb} failed: {reason_of(said)}", stderr=said)
+
+    @cached_property
+    def _places(self) -> tuple[Path, str]:
+        said = self.run("rev-parse", "--git-common-dir", "--show-object-format").splitlines()
+        return (self.root / said[0]).resolve(), said[1]
+
+    @property
+    def common_dir(self) -> Path:
+        """The folder `.git` that all worktrees of the repository share."""
+        return self._places[0]
+
+    @property
+    def object_format(self) -> str:
+        """`sha1` or `sha256`."""
+        return self._places[1]
+
+    @cached_property
+    def toplevel(self) -> Path:
+        """The worktree's topmost folder."""
+        return Path(self.run("rev-parse", "--show-toplevel"))
+
+    def head(self) -> str:
+        """The commit that is checked out; none before the first."""
+        return self._answer("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+
+    def branch(self) -> str:
+        """The branch that is checked out; none when HEAD is detached."""
+        return self._answer("symbolic-ref", "--quiet", "--short", "HEAD")
+
+    def dirty(self) -> bool:
+        """Whether `root` differs from the commit, in files that are tracked or new; not ignored."""
+        status = ("status", "--porcelain", "-z", "--untracked-files=normal", "--", ".")
+        return self.run(*status) != ""
+
+    def commit_time(self, commit: str = "HEAD") -> int:
+        """Seconds since 1970 of the commit."""
+        return int(self.run("show", "--no-patch", "--format=%ct", commit, "--").splitlines()[0])
+
+    def refs(self, prefix: str) -> dict[str, str]:
+        """The refs at and below `prefix`, by name. A ref that cannot be read raises."""
+        done = self.call("for-each-ref", "--format=%(objectname) %(refname)", prefix)
+        if done.returncode != 0 or b"broken ref" in done.stderr:
+            raise self.failure("for-each-ref", done.stderr)
+        lines = (line.split(" ", 1) for line in done.stdout.decode().splitlines())
+        return {name: oid for oid, name in lines}
+
+    def merge_base(self, one: str, other: str) -> str:
+        """The newest commit that both come from; none for strangers."""
+        return self._answer("merge-base", one, other)
+
+    @cached_property
+    def config(self) -> Mapping[str, str]:
+        """All settings, the last of each; section and key are in small letters."""
+        settings = self.run("config", "--list", "--null").split("\0")
+        pairs = (setting.partition("\n") for setting in settings if setting)
+        return {key: value if newline else "true" for key, newline, value in pairs}
+
+    @property
+    def remote(self) -> str:
+        """The remote to share with: `mlspec.remote`, where empty means none, or else `origin`."""
+        default = "origin" if "remote.origin.url" in self.config else ""
+        return self.config.get("mlspec.remote", default)
+
+    @property
+    def user(self) -> Identity:
+        """The user as Git knows them; `mlspec` where Git does not."""
+        return Identity(self._user("name", "mlspec"), self._user("email", "mlspec@localhost"))
+
+    @property
+    def signs(self) -> bool:
+        """Whether the user signs commits."""
+        return self.config.get("commit.gpgsign", "").lower() in {"true", "yes", "on", "1"}
+
+    def fetch(self, remote: str, ref: str, into: str) -> str:
+        """Bring `ref` of the remote to the local ref `into`; the commit, or none if it has none."""
+        options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--recurse-submodules=no")
+        refspec = f"+{ref}:{into}"
+        for delay in (0.02, 0.1, 0.5, 0):
+            done = self._network(remote, "fetch", *options, "--", remote, refspec)
+            if b"cannot lock ref" not in done.stderr:
+                break
+            time.sleep(delay * random.uniform(0.5, 1.5))  # another process fetches just now
+        if b"couldn't find remote ref" in done.stderr:
+            self.run("update-ref", "-d", into)
+            return ""
+        if done.returncode != 0:
+            raise self._unreachable(remote, self.failure("fetch", done.stderr))
+        return self.refs(into)[into]
+
+    def push(self, remote: str, commit: str, ref: str, *, expected: str) -> str:
+        """Make `ref` of the remote `commit` if it is `expected` there; why not, or `""` if done."""
+        options = ("--porcelain", "--no-verify", "--no-follow-tags", "--recurse-submodules=no")
+        lease = f"--force-with-lease={ref}:{expected}"
+        done = self._network(remote, "push", *options, lease, "--", remote, f"{commit}:{ref}")
+        refused = re.search(rb"^!\t.*\t(.*)$", done.stdout, re.MULTILINE)
+        if refused:
+            return refused[1].decode("utf-8", "backslashreplace")
+        if done.returncode != 0:
+            raise self._unreachable(remote, self.failure("push", done.stderr))
+        return ""
+
+    def close(self) -> None:
+        """End the process that reads objects; the next question starts another."""
+        self.objects.close()
+
+    def _network(self, remote: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        try:
+            return self.call(*arguments, timeout=NETWORK_TIMEOUT)
+        except GitError as error:
+            raise self._unreachable(remote, error) from error
+
+    def _unreachable(self, remote: str, error: GitError) -> RemoteUnreachable:
+        name = hide_password(remote)
+        message = (
+            f"the Git remote {name!r} cannot be reached: {reason_of(error.stderr or str(error))}"
+        )
+        hint = "try again, or work without it: git config mlspec.remote ''"
+        return RemoteUnreachable(message, hint=hint)
+
+    def _answer(self, *arguments: str) -> str:
+        """Like :meth:`run` for questions that Git answers with exit code 1 for no."""
+        done = self.call(*arguments)
+        if done.returncode == 0:
+            return done.stdout.decode("utf-8", "surrogateescape").strip()
+        if done.returncode == 1:
+            return ""
+        raise self.failure(arguments[0], done.stderr)
+
+    def _user(self, part: str, fallback: str) -> str:
+        given = os.environ.get(f"GIT_AUTHOR_{part.upper()}") or self.config.get(f"user.{part}", "")
+        # Git strips these itself, and then refuses a name of which nothing is left.
+        return _NOT_IN_A_NAME.sub("", given).strip(" .,:;\"'\\") or fallback

@@ -1,0 +1,1 @@
+"""State and audit in Git, on one ref."""

@@ -1,0 +1,194 @@
+"""Trees, blobs and commits of the ledger, as Git stores them.
+
+Reading goes through :class:`mlspec.git.ObjectReader`, without a process for each question. Writing
+collects new objects in a :class:`Draft` and hands them to Git in one pack.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from mlspec.git import Git, GitError
+
+_PACK_KINDS = {"tree": 2, "blob": 3}
+_FEW = 100
+"""Fewer objects than this become files of their own, more stay a pack."""
+_AUTHOR = re.compile(r"^author (.*) <(.*)> (\d+) [+-]\d{4}$", re.MULTILINE)
+
+
+class Node(NamedTuple):
+    """An entry of a tree: a file or, if `folder`, a tree."""
+
+    oid: str
+    folder: bool
+
+
+Tree = Mapping[str, Node]
+
+
+class Commit(NamedTuple):
+    """A commit of the ledger: a chain, so `parent` is one or none; `seconds` since 1970."""
+
+    tree: str
+    parent: str
+    name: str
+    email: str
+    seconds: int
+    message: str
+
+
+class Objects:
+    """The objects that Git has. They never change, so trees are remembered."""
+
+    def __init__(self, git: Git) -> None:
+        self.git = git
+        self._trees: dict[str, Tree] = {"": {}}
+
+    def tree(self, oid: str) -> Tree:
+        """What a folder holds; the id `""` is that of an absent, thus empty, one."""
+        if oid not in self._trees:
+            self._trees[oid] = dict(_entries(self._get(oid, "tree"), len(oid) // 2))
+        return self._trees[oid]
+
+    def blob(self, oid: str) -> bytes:
+        return self._get(oid, "blob")
+
+    def commit(self, oid: str) -> Commit:
+        text = self._get(oid, "commit").decode("utf-8", "replace")
+        headers, _, message = text.partition("\n\n")
+        author = _AUTHOR.search(headers)
+        if author is None:
+            raise GitError(f"the commit {oid} of the ledger has no author")
+        parent = re.search("^parent (.*)$", headers, re.MULTILINE)
+        return Commit(
+            tree=headers.partition("\n")[0].removeprefix("tree "),
+            parent=parent[1] if parent else "",
+            name=author[1],
+            email=author[2],
+            seconds=int(author[3]),
+            message=message,
+        )
+
+    def find(self, root: str, path: str) -> Node | None:
+        """The file or folder at `path` below the tree `root`."""
+        node: Node | None = Node(root, True)
+        for segment in path.split("/"):
+            node = self.tree(node.oid).get(segment) if node and node.folder else None
+        return node
+
+    def files(self, oid: str, prefix: str = "") -> Iterator[tuple[str, str]]:
+        """The files in and below a tree: path, with `prefix` before it, and id."""
+        for name, node in self.tree(oid).items():
+            if node.folder:
+                yield from self.files(node.oid, f"{prefix}{name}/")
+            else:
+                yield f"{prefix}{name}", node.oid
+
+    def changes(self, old: str, new: str, prefix: str = "") -> Iterator[tuple[str, str]]:
+        """The files that differ between two trees: path and new id, `""` for one that is gone."""
+        before, after = self.tree(old), self.tree(new)
+        for name in before.keys() | after.keys():
+            one, other = before.get(name), after.get(name)
+            if one == other:
+                continue
+            path = f"{prefix}{name}"
+            if one and not one.folder and (other is None or other.folder):
+                yield path, ""
+            if other and not other.folder:
+                yield path, other.oid
+            left, right = (node.oid if node and node.folder else "" for node in (one, other))
+            if left or right:
+                yield from self.changes(left, right, f"{path}/")
+
+    def _get(self, oid: str, kind: str) -> bytes:
+        found = self.git.objects.get(oid)
+        if found is None or found.kind != kind:
+            hint = "fetch the ledger again from the remote; `git fsck` tells what is damaged"
+            raise GitError(f"the ledger's {kind} {oid} is missing", hint=hint)
+        return found.data
+
+
+class Draft:
+    """New blobs and trees, not yet in Git."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._hash = objects.git.object_format
+        self._new: dict[str, tuple[str, bytes]] = {}
+
+    def add_blob(self, data: bytes) -> str:
+        return self._add("blob", data)
+
+    def add_tree(self, root: str, changes: Mapping[str, str]) -> str:
+        """The tree `root` with other files: id by path, `""` to delete. Itself `""` if empty."""
+        nodes = dict(self._objects.tree(root))
+        below: dict[str, dict[str, str]] = {}
+        for path, oid in changes.items():
+            name, slash, rest = path.partition("/")
+            if slash:
+                below.setdefault(name, {})[rest] = oid
+            elif oid:
+                nodes[name] = Node(oid, False)
+            else:
+                nodes.pop(name, None)
+        for name, inner in below.items():
+            node = nodes.pop(name, None)
+            oid = self.add_tree(node.oid if node and node.folder else "", inner)
+            if oid:
+                nodes[name] = Node(oid, True)
+        return self._add("tree", _tree_data(nodes)) if nodes else ""
+
+    def write(self) -> None:
+        """Give the objects to Git; they are on disk when this returns."""
+        packed = [_packed(kind, data) for kind, data in self._new.values()]
+        pack = b"PACK" + (2).to_bytes(4, "big") + len(packed).to_bytes(4, "big") + b"".join(packed)
+        trailer = hashlib.new(self._hash, pack, usedforsecurity=False).digest()
+        few = len(packed) < _FEW
+        verb = ("unpack-objects", "-q") if few else ("index-pack", "--stdin")
+        self._objects.git.run(*verb, stdin=pack + trailer)
+        self._new.clear()
+
+    def _add(self, kind: str, data: bytes) -> str:
+        content = b"%s %d\0%s" % (kind.encode(), len(data), data)
+        oid = hashlib.new(self._hash, content, usedforsecurity=False).hexdigest()
+        self._new[oid] = (kind, data)
+        return oid
+
+
+def _entries(data: bytes, width: int) -> Iterator[tuple[str, Node]]:
+    """What a tree's bytes say; an id is `width` bytes long."""
+    start = 0
+    while start < len(data):
+        end = data.index(b"\0", start)
+        mode, _, name = data[start:end].partition(b" ")
+        start = end + 1 + width
+        oid = data[end + 1 : start].hex()
+        yield name.decode("utf-8", "surrogateescape"), Node(oid, mode == b"40000")
+
+
+def _tree_data(nodes: Tree) -> bytes:
+    # Git sorts a folder as if its name ended in a slash.
+    lines = sorted(
+        (name.encode("utf-8", "surrogateescape") + b"/" * node.folder, node)
+        for name, node in nodes.items()
+    )
+    return b"".join(
+        b"%s %s\0%s"
+        % (b"40000" if node.folder else b"100644", key.removesuffix(b"/"), bytes.fromhex(node.oid))
+        for key, node in lines
+    )
+
+
+def _packed(kind: str, data: bytes) -> bytes:
+    """A pack's entry: kind and size in groups of seven bits, the first of four, then the data."""
+    size, byte = len(data) >> 4, _PACK_KINDS[kind] << 4 | len(data) & 0xF
+    header = bytearray()
+    while size:
+        header.append(byte | 0x80)
+        size, byte = size >> 7, size & 0x7F
+    header.append(byte)
+    return bytes(header) + zlib.compress(data, 1)

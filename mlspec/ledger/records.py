@@ -1,0 +1,156 @@
+"""What the ledger remembers, and where: one small file for each thing that changes together.
+
+=====================================================  ===================  ========================
+path in the ledger's tree                              type                 rewritten
+=====================================================  ===================  ========================
+`models/<xx>/<model>/state.json`                       :class:`ModelState`  by an apply of the model
+`models/<xx>/<model>/runs/<stage>/<fingerprint>.json`  :class:`Run`         never
+`models/<xx>/<model>/candidates/<fingerprint>.json`    :class:`Candidate`   when its gates change
+`models/<xx>/<model>/versions/<number>.json`           :class:`Version`     never
+`deployments/<xx>/<deployment>@<target>.json`          :class:`Deployed`    by each deploy
+`datasets/<xx>/<dataset>.json`                         :class:`Imported`    when the data changes
+`policy.json`                                          :class:`Policy`      when the policy changes
+=====================================================  ===================  ========================
+
+`<xx>` spreads the names over 256 folders; :mod:`mlspec.ledger.paths` has it all as functions.
+Fingerprints are hex sha256; the first 32 characters name a file. A plan with nothing to do reads
+one `state.json` for each model and nothing else of `models/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Record(BaseModel):
+    """Frozen; written as canonical JSON; an unknown key means a newer mlspec wrote it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Run(Record):
+    """A stage's run. `entry` is its entry in dvc.lock, exactly; `metrics` are what it measured.
+
+    One that is `adopted` was made by DVC alone: what it claims was taken on trust.
+    """
+
+    stage: str
+    fingerprint: str
+    entry: Mapping[str, Any]
+    metrics: Mapping[str, float] = {}
+    seconds: float
+    commit: str
+    dirty: bool = False
+    adopted: bool = False
+
+
+class Verdict(Record):
+    """A gate's answer, with what was measured and what was asked.
+
+    `limit` is the bound that `value` was held against. For a comparison `champion` and
+    `champion_value` say with what, and `unlike` names what the two were not measured on alike (test
+    data, measuring code). `detail` is the whole answer in words.
+    """
+
+    gate: str
+    metric: str
+    level: Literal["fail", "warn"]
+    result: Literal["pass", "fail", "inconclusive"]
+    value: float | None
+    limit: float | None = None
+    champion: int | None = None
+    champion_value: float | None = None
+    unlike: tuple[str, ...] = ()
+    detail: str
+
+    @property
+    def stops(self) -> bool:
+        """Whether it keeps a candidate from becoming a version."""
+        return self.level == "fail" and self.result != "pass"
+
+
+class File(Record):
+    """An artifact's bytes: `md5` as DVC names them in storage, `size` in bytes."""
+
+    path: str
+    format: str
+    md5: str
+    size: int
+
+
+class Candidate(Record):
+    """What came of a model fingerprint: `gates` are the questions as asked, by name.
+
+    It is `judging` until each gate has a verdict. `version` is the number it was registered under;
+    a version stays when stricter gates reject its candidate later.
+    """
+
+    fingerprint: str
+    stages: Mapping[str, str]
+    gates: Mapping[str, Mapping[str, Any]] = {}
+    verdicts: tuple[Verdict, ...] = ()
+    status: Literal["judging", "accepted", "rejected"]
+    version: int | None = None
+    commit: str
+
+
+class Version(Record):
+    """A model version: immutable, with its lineage."""
+
+    model: str
+    number: int
+    fingerprint: str
+    stages: Mapping[str, str]
+    artifact: File | None
+    signature: Mapping[str, Any] | None
+    metrics: Mapping[str, float]
+    verdicts: tuple[Verdict, ...]
+    commit: str
+    dirty: bool = False
+
+
+class ModelState(Record):
+    """The heads of a model: each stage's last run, the fingerprint judged last, newest version."""
+
+    runs: Mapping[str, str] = {}
+    candidate: str | None = None
+    version: int | None = None
+    retired: bool = False
+
+
+class Deployed(Record):
+    """What a target was told to serve. `release` is the digest of service, settings and artifact.
+
+    `place` names the machine and checkout that runs a local deployment, so that another clone does
+    not mistake its own silence for drift. `refused` is a trial that failed: a release and the rows
+    that it was asked. The status is `refused` when there was nothing before that trial.
+    """
+
+    deployment: str
+    target: str
+    model: str
+    version: int
+    release: str
+    status: Literal["serving", "stopped", "refused"]
+    place: str
+    refused: str | None = None
+    refused_reason: str = ""
+
+
+class Policy(Record):
+    """The rules of the spec that was applied last: no later one lifts and breaks them at once."""
+
+    protect: tuple[str, ...] = ()
+
+
+class Imported(Record):
+    """A dataset's bytes as last taken from its source."""
+
+    dataset: str
+    source: Mapping[str, str] | None
+    md5: str
+    size: int
+    nfiles: int | None = None

@@ -1,0 +1,78 @@
+"""The ledger as it was at one commit, which is what a plan is made from."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+
+from mlspec.errors import MlspecError
+from mlspec.ledger.objects import Objects
+from mlspec.ledger.paths import HEAD
+from mlspec.plan import canonical_json
+
+SCHEMA = 1
+NEEDS = "0.1.0"
+"""The first mlspec that reads this schema."""
+
+
+class Snapshot:
+    """Reads at `commit`; `""` is the ledger before its first record."""
+
+    def __init__(self, objects: Objects, commit: str) -> None:
+        self._objects = objects
+        self.commit = commit
+
+    @cached_property
+    def tree(self) -> str:
+        """The id of the tree; none before the first record."""
+        return self._objects.commit(self.commit).tree if self.commit else ""
+
+    @cached_property
+    def serial(self) -> int:
+        """How many records there are; raises if a newer mlspec wrote them."""
+        if not self.commit:
+            return 0
+        try:
+            node = self._objects.find(self.tree, HEAD)
+            head = json.loads(self._objects.blob(node.oid)) if node else {}
+            schema, serial = int(head["schema"]), int(head["serial"])
+        except (ValueError, TypeError, KeyError) as error:
+            hint = f"look at it: git show {self.commit}:{HEAD}"
+            message = f"the ledger's {HEAD} at commit {self.commit} is damaged"
+            raise MlspecError(message, hint=hint) from error
+        if schema > SCHEMA:
+            raise MlspecError(
+                f"the ledger has schema {schema}; this mlspec reads up to {SCHEMA}",
+                hint=f"install mlspec {head.get('mlspec', 'of a later version')} or newer",
+            )
+        return serial
+
+    def read(self, path: str) -> bytes | None:
+        """The file at `path`; none if it is not there."""
+        node = self._objects.find(self._checked_tree, path)
+        return self._objects.blob(node.oid) if node and not node.folder else None
+
+    def list(self, prefix: str = "") -> tuple[str, ...]:
+        """The paths of all files in and below the folder `prefix`, sorted."""
+        folder = prefix.rstrip("/")
+        node = self._objects.find(self._checked_tree, folder) if folder else None
+        if folder and not (node and node.folder):
+            return ()
+        root = node.oid if node else self._checked_tree
+        return tuple(
+            sorted(path for path, _ in self._objects.files(root, f"{folder}/" * bool(folder)))
+        )
+
+    def names(self, folder: str) -> tuple[str, ...]:
+        """The names of what is directly in a folder, sorted."""
+        node = self._objects.find(self._checked_tree, folder)
+        return tuple(sorted(self._objects.tree(node.oid))) if node and node.folder else ()
+
+    @property
+    def _checked_tree(self) -> str:
+        return self.tree if self.serial else ""
+
+
+def head_record(serial: int) -> bytes:
+    """What `ledger.json` holds."""
+    return canonical_json({"mlspec": NEEDS, "schema": SCHEMA, "serial": serial}).encode()

@@ -1,0 +1,286 @@
+"""The ledger: records in, a commit on `refs/mlspec/ledger` out; shared through a Git remote.
+
+The tree of a commit is the state (:mod:`mlspec.ledger.paths`), its message says what was done
+(:mod:`mlspec.ledger.entry`). Writing is compare-and-swap: a record that was made from a state that
+has moved is put on top of the new one if they touch different files, and is refused if not.
+Read the records through :mod:`mlspec.ledger.state`, the audit through :mod:`mlspec.ledger.history`.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from mlspec.errors import MlspecError, RemoteUnreachable
+from mlspec.git import Git, GitError, Identity
+from mlspec.ledger.entry import Entry, load_entry, render_message
+from mlspec.ledger.objects import Commit, Draft, Objects
+from mlspec.ledger.paths import HEAD, check_path
+from mlspec.ledger.records import Record
+from mlspec.ledger.snapshot import Snapshot, head_record
+from mlspec.plan import canonical_json
+
+REF = "refs/mlspec/ledger"
+FETCHED = "refs/mlspec/fetched"
+"""The remote's ledger as last seen."""
+
+_LOCAL_ATTEMPTS = 50
+_REMOTE_ATTEMPTS = 10
+_REMOTE_SECONDS = 60.0
+"""How long to try at least: others may be writing many records in a row."""
+_LOST_RACES = (
+    "stale info",
+    "fetch first",
+    "non-fast-forward",
+    "lock ref",
+    "failed to update ref",
+    "incorrect old value",
+    "reference already exists",
+)
+
+
+class LedgerMoved(MlspecError):
+    """Somebody else recorded other facts about the same things."""
+
+    def __init__(self, paths: list[str], *, hint: str) -> None:
+        shown = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+        super().__init__(f"the ledger has moved: {shown} changed elsewhere", hint=hint)
+
+
+class Ledger:
+    """The ledger of a repository, read as of :attr:`tip`; only a call of its own moves that.
+
+    Threads may share one; processes each have their own.
+    """
+
+    def __init__(self, git: Git) -> None:
+        self.git = git
+        self.objects = Objects(git)
+        self._snapshot: Snapshot | None = None
+        self._lock = threading.RLock()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The state at the tip; stays as it is when the ledger goes on."""
+        with self._lock:
+            if self._snapshot is None:
+                self._snapshot = Snapshot(self.objects, self._ref(REF))
+            return self._snapshot
+
+    @property
+    def tip(self) -> str:
+        """The commit that is read; none before the first record."""
+        return self.snapshot.commit
+
+    @property
+    def serial(self) -> int:
+        return self.snapshot.serial
+
+    def read(self, path: str) -> bytes | None:
+        """The file at `path`; none if it is not there."""
+        return self.snapshot.read(path)
+
+    def list(self, prefix: str = "") -> tuple[str, ...]:
+        """The paths of all files in and below the folder `prefix`, sorted."""
+        return self.snapshot.list(prefix)
+
+    def reload(self) -> str:
+        """Look at what others in this repository have recorded; the new tip."""
+        with self._lock:
+            self._snapshot = None
+            return self.tip
+
+    def record(self, changes: Mapping[str, Record | None], entry: Entry) -> str:
+        """Write records (`None` deletes) and what was done, as one commit; the new tip.
+
+        Raises :class:`LedgerMoved` if one of the paths has changed since :attr:`tip`.
+        """
+        draft = Draft(self.objects)
+        files = {
+            check_path(path): "" if record is None else draft.add_blob(record_data(path, record))
+            for path, record in changes.items()
+        }
+        with self._lock:
+            base = self.snapshot
+            for attempt in range(_LOCAL_ATTEMPTS):
+                commit = self._commit(base, files, entry, draft)
+                if self._move(base.commit, commit):
+                    self._snapshot = Snapshot(self.objects, commit)
+                    return commit
+                _pause(attempt, 0.2)
+                base = self._follow(base, files)
+        raise self._stuck()
+
+    def ensure_local(self) -> str:
+        """The tip, taken from the remote if there is no ledger here: so a fresh clone can plan."""
+        return self.reload() or self.sync()
+
+    def refresh(self, warn: Callable[[str], None]) -> str:
+        """The tip after going forward to what the remote has: for looking, it joins nothing.
+
+        Warns of a remote that does not answer; raises where nothing is known without it.
+        """
+        ours, remote = self.reload(), self.git.remote
+        if not remote:
+            return ours
+        try:
+            theirs = self.git.fetch(remote, REF, FETCHED)
+        except RemoteUnreachable as error:
+            if not ours:
+                raise
+            warn(f"warning: {error.message}; what others did since is not known here")
+        else:
+            if theirs and self._common(ours, theirs) == ours:
+                self._move(ours, theirs)
+        return self.reload()
+
+    def sync(self) -> str:
+        """Take the remote's records, and put those that it does not have on top; the new tip."""
+        if not self.git.remote:
+            return self.reload()
+        theirs = Snapshot(self.objects, self.git.fetch(self.git.remote, REF, FETCHED))
+        for attempt in range(_LOCAL_ATTEMPTS):
+            ours = self.reload()
+            base = self._common(ours, theirs.commit)
+            if base == theirs.commit:
+                return ours
+            forward = base == ours and theirs.serial > 0
+            if self._move(ours, theirs.commit if forward else self._replay(base, ours, theirs)):
+                return self.reload()
+            _pause(attempt, 0.2)
+        raise self._stuck()
+
+    def publish(self) -> str:
+        """Bring the local records to the remote, if there is one; the tip that it has then."""
+        tip, remote = self.reload(), self.git.remote
+        if not remote or not tip:
+            return tip
+        deadline = time.monotonic() + _REMOTE_SECONDS
+        attempt = 0
+        while attempt < _REMOTE_ATTEMPTS or time.monotonic() < deadline:
+            known = self._ref(FETCHED)
+            if known == tip:
+                return tip
+            if self._common(known, tip) == known:
+                refused = self.git.push(remote, tip, REF, expected=known)
+                if not refused:
+                    self.git.run("update-ref", FETCHED, tip)
+                    return tip
+                if not any(reason in refused for reason in _LOST_RACES):
+                    raise MlspecError(f"the remote {remote!r} refused the ledger: {refused}")
+                _pause(attempt, 2.0)
+                attempt += 1
+            tip = self.sync()
+        raise MlspecError(
+            f"others wrote to the remote's ledger first, {attempt} times",
+            hint="apply again: the records are kept here, and the next apply publishes them",
+        )
+
+    def chain(self, tip: str, until: str = "") -> Iterator[tuple[str, Commit]]:
+        """The commits from `tip` back to, and without, `until`; with their ids."""
+        while tip and tip != until:
+            commit = self.objects.commit(tip)
+            yield tip, commit
+            tip = commit.parent
+
+    def _commit(
+        self,
+        base: Snapshot,
+        files: Mapping[str, str],
+        entry: Entry,
+        draft: Draft,
+        original: Commit | None = None,
+    ) -> str:
+        """A commit on `base`, under no ref yet; by the author of the `original` that it repeats."""
+        serial = base.serial + 1
+        head = draft.add_blob(head_record(serial))
+        tree = draft.add_tree(base.tree, {**files, HEAD: head})
+        draft.write()
+        user = self.git.user
+        author = Identity(original.name or user.name, original.email) if original else user
+        now = int(time.time())
+        message = render_message(entry.model_copy(update={"serial": serial}))
+        return self.git.run(
+            "commit-tree",
+            *(["-S"] if self.git.signs else ["--no-gpg-sign"]),
+            *(["-p", base.commit] if base.commit else []),
+            tree,
+            stdin=message.encode(),
+            env={
+                "GIT_AUTHOR_NAME": author.name,
+                "GIT_AUTHOR_EMAIL": author.email,
+                "GIT_AUTHOR_DATE": f"@{original.seconds if original else now} +0000",
+                "GIT_COMMITTER_NAME": user.name,
+                "GIT_COMMITTER_EMAIL": user.email,
+                "GIT_COMMITTER_DATE": f"@{now} +0000",
+            },
+        )
+
+    def _move(self, old: str, new: str) -> bool:
+        """Make `new` the local tip if `old` still is; false if it may be worth another try."""
+        expected = old or "0" * len(new)
+        done = self.git.call("update-ref", REF, new, expected)
+        if done.returncode == 0:
+            return True
+        if b"File exists" in done.stderr or self._ref(REF) != old:
+            return False
+        raise self.git.failure("update-ref", done.stderr)
+
+    def _follow(self, base: Snapshot, files: Mapping[str, str]) -> Snapshot:
+        """The state to put `files` on, after others have moved it from `base`."""
+        now = Snapshot(self.objects, self._ref(REF))
+        hint = "plan again: what it says may have changed"
+        if self._common(base.commit, now.commit) != base.commit:
+            raise LedgerMoved([REF], hint=hint)
+        _check_apart(dict(self.objects.changes(base.tree, now.tree)), files, hint)
+        return now
+
+    def _replay(self, base: str, ours: str, theirs: Snapshot) -> str:
+        """The commits from `base` to `ours` once more, on top of `theirs`."""
+        hint = f"take the remote's side, and plan again: git update-ref {REF} {theirs.commit}"
+        start = Snapshot(self.objects, base)
+        moved = dict(self.objects.changes(start.tree, theirs.tree))
+        top, tree = theirs, start.tree
+        for oid, commit in reversed(list(self.chain(ours, until=base))):
+            files = dict(self.objects.changes(tree, commit.tree))
+            files.pop(HEAD, None)
+            _check_apart(moved, files, hint)
+            entry = load_entry(oid, commit)
+            repeated = self._commit(top, files, entry, Draft(self.objects), original=commit)
+            top, tree = Snapshot(self.objects, repeated), commit.tree
+        return top.commit
+
+    def _common(self, one: str, other: str) -> str:
+        """The newest commit in the history of both; none if there is none."""
+        return self.git.merge_base(one, other) if one and other else ""
+
+    def _ref(self, name: str) -> str:
+        return self.git.refs(name).get(name, "")
+
+    def _stuck(self) -> GitError:
+        lock = self.git.common_dir / f"{REF}.lock"
+        return GitError(
+            "cannot write the ledger: another process keeps changing or locking it",
+            hint=f"apply again; if no Git is running, remove {lock}, which a killed one left",
+        )
+
+
+def record_data(path: str, record: Record) -> bytes:
+    """The file that holds a record; raises for what JSON cannot say, such as NaN."""
+    try:
+        return canonical_json(record.model_dump()).encode() + b"\n"
+    except (ValueError, TypeError) as error:
+        raise MlspecError(f"cannot record {path}: {error}") from error
+
+
+def _check_apart(moved: Mapping[str, str], files: Mapping[str, str], hint: str) -> None:
+    """Raise if a file of `files` was changed, to something else, in what `moved`."""
+    clashes = sorted(path for path, oid in files.items() if moved.get(path, oid) != oid)
+    if clashes:
+        raise LedgerMoved(clashes, hint=hint)
+
+
+def _pause(attempt: int, longest: float) -> None:
+    time.sleep(random.uniform(0, min(0.01 * 2**attempt, longest)))

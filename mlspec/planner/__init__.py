@@ -1,0 +1,170 @@
+"""From three readings to a plan: pure, and the only place that decides.
+
+Comes in: what the spec wants (:class:`Desired`), what is there (:class:`Observed`) and what the
+ledger has (:class:`Recorded`). Goes out: a frozen :class:`~mlspec.plan.Plan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from graphlib import TopologicalSorter
+
+from mlspec import __version__
+from mlspec.errors import MlspecError
+from mlspec.plan import Action, Base, Plan, Step
+from mlspec.planner.deployments import (
+    plan_departures,
+    plan_deployment,
+    plan_destruction,
+    plan_policy,
+)
+from mlspec.planner.facts import NONE, Facts, Leave, Recorded
+from mlspec.planner.files import plan_dataset, plan_files
+from mlspec.planner.models import plan_model
+from mlspec.planner.stages import in_order, plan_stage
+from mlspec.resources import (
+    DatasetResource,
+    DeploymentResource,
+    Desired,
+    ModelResource,
+    Observed,
+)
+
+__all__ = [
+    "NONE",
+    "Facts",
+    "Leave",
+    "Recorded",
+    "check_deletes",
+    "check_files",
+    "conclude",
+    "make_destroy_plan",
+    "make_plan",
+    "make_restore_plan",
+    "survey",
+]
+
+
+def survey(desired: Desired, observed: Observed, recorded: Recorded, leave: Leave = NONE) -> Facts:
+    """Everything that a plan is made of: the steps, and the fingerprints that are known.
+
+    Raises :class:`MlspecError` where no plan may be made: a file that is not ours stands where one
+    is generated, or something protected would be deleted.
+    """
+    facts = Facts(desired, observed, recorded, leave)
+    plan_files(facts)
+    for dataset in desired.of(DatasetResource):
+        plan_dataset(facts, dataset)
+    for stage in in_order(facts):
+        plan_stage(facts, stage)
+    outlooks = {model.name: plan_model(facts, model) for model in desired.of(ModelResource)}
+    for deployment in sorted(
+        desired.of(DeploymentResource), key=lambda d: (len(d.after), d.address)
+    ):
+        plan_deployment(facts, deployment, outlooks[deployment.deployment.model])
+    plan_departures(facts)
+    plan_policy(facts)
+    return facts
+
+
+def make_plan(
+    desired: Desired,
+    observed: Observed,
+    recorded: Recorded,
+    leave: Leave = NONE,
+    *,
+    commit: str = "",
+    ledger: str = "",
+) -> Plan:
+    """The steps from what is recorded and observed to what is desired; raises as :func:`survey`."""
+    facts = survey(desired, observed, recorded, leave)
+    return conclude(facts, commit=commit, ledger=ledger)
+
+
+def conclude(facts: Facts, *, commit: str, ledger: str) -> Plan:
+    """The plan that a survey comes to."""
+    return Plan(
+        base=Base(commit=commit, ledger=ledger, spec=facts.desired.digest),
+        steps=_ordered(facts.steps),
+        held=tuple(sorted(facts.held, key=lambda held: held.address)),
+        unchanged=len(facts.desired.resources.keys() - facts.steps.keys()),
+        mlspec=__version__,
+    )
+
+
+def make_restore_plan(
+    desired: Desired,
+    observed: Observed,
+    recorded: Recorded,
+    *,
+    commit: str = "",
+    ledger: str = "",
+) -> Plan:
+    """Bring the outputs of every known run, and nothing else."""
+    facts = survey(desired, observed, recorded, Leave(bring=True))
+    facts.steps = {
+        address: replace(step, after=())
+        for address, step in facts.steps.items()
+        if step.action is Action.RESTORE
+    }
+    facts.held.clear()
+    return conclude(facts, commit=commit, ledger=ledger)
+
+
+def check_files(desired: Desired, observed: Observed, recorded: Recorded) -> tuple[Step, ...]:
+    """The steps of generated files alone."""
+    facts = Facts(desired, observed, recorded)
+    plan_files(facts)
+    return tuple(facts.steps[address] for address in sorted(facts.steps))
+
+
+def make_destroy_plan(
+    desired: Desired,
+    observed: Observed,
+    recorded: Recorded,
+    *,
+    commit: str = "",
+    ledger: str = "",
+) -> Plan:
+    """Delete every deployment that is recorded or runs here.
+
+    Raises :class:`MlspecError` when one of them is protected.
+    """
+    facts = Facts(desired, observed, recorded)
+    plan_destruction(facts)
+    return conclude(facts, commit=commit, ledger=ledger)
+
+
+def check_deletes(plan: Plan, desired: Desired, *, allowed: bool, allow_empty: bool) -> None:
+    """Refuse a plan that deletes a deployment or a model, or the last of them, unless allowed."""
+    lost = [
+        step.address
+        for step in plan.steps
+        if step.action is Action.DELETE and not step.address.startswith("file.")
+    ]
+    kept = any(True for _ in (*desired.of(ModelResource), *desired.of(DeploymentResource)))
+    if lost and not kept and not allow_empty:
+        raise MlspecError(
+            "the spec has no model and no deployment left, and this plan would delete all there is",
+            hint="if that is meant, apply with --allow-delete --allow-empty",
+        )
+    if lost and not allowed:
+        raise MlspecError(
+            f"this plan deletes {', '.join(lost)}",
+            hint="look at the plan, then apply with --allow-delete",
+        )
+
+
+def _ordered(steps: Mapping[str, Step]) -> tuple[Step, ...]:
+    """Topologically, then by address: steps that are ready at the same time come sorted."""
+    sorter = TopologicalSorter(
+        {address: [a for a in step.after if a in steps] for address, step in steps.items()}
+    )
+    sorter.prepare()
+    ordered: list[Step] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready())
+        ordered += [steps[address] for address in ready]
+        sorter.done(*ready)
+    return tuple(ordered)

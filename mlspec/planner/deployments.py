@@ -1,0 +1,216 @@
+"""Steps for deployments: serve the accepted version, mend drift, go back when the spec does."""
+
+from __future__ import annotations
+
+from mlspec.errors import MlspecError
+from mlspec.fingerprint import release_digest, trial_digest
+from mlspec.ledger.records import Deployed, Version
+from mlspec.plan import Action, Consequence, FieldChange, Step
+from mlspec.planner.facts import Facts
+from mlspec.planner.models import Outlook
+from mlspec.resources import DeploymentResource
+
+
+def plan_deployment(facts: Facts, resource: DeploymentResource, outlook: Outlook) -> None:
+    """Compare the release that is desired with what is recorded and what runs."""
+    recorded = facts.recorded.deployed(resource.address)
+    if outlook.pending is not None and not _serves(recorded, resource, outlook):
+        _plan_pending(facts, resource, outlook, recorded)
+        return
+    number = outlook.version or _kept(recorded, resource)
+    if number is None:
+        facts.hold(resource.address, "its model has no accepted version")
+        return
+    version = facts.recorded.version(resource.deployment.model, number)
+    if version is None or version.artifact is None:
+        raise MlspecError(
+            f"the ledger names version {number} of model.{resource.deployment.model} "
+            "and does not have it",
+            hint="fetch the ledger from the remote that has it",
+        )
+    release = release_digest(
+        resource.service, resource.settings, version.artifact.md5, version.number
+    )
+    facts.fingerprints[resource.address] = release
+    facts.versions[resource.address] = version
+    if recorded is not None and recorded.status != "refused" and recorded.release == release:
+        _plan_drift(facts, resource, recorded)
+    elif recorded is not None and recorded.refused == trial_digest(release, resource.smoke):
+        facts.hold(resource.address, f"this release was refused: {recorded.refused_reason}")
+    elif (earlier := _not_yet_on(facts, resource, version)) is not None:
+        facts.hold(resource.address, f"{earlier} does not serve version {number}, and comes first")
+    elif recorded is None or recorded.status == "refused":
+        _add(facts, resource, Action.DEPLOY, f"version {number} is not deployed yet", ())
+    else:
+        _plan_change(facts, resource, recorded, version)
+
+
+def plan_departures(facts: Facts) -> None:
+    """Deployments and models that the ledger has and the spec has no more."""
+    known = facts.recorded.deployments()
+    for address in sorted({*known, *facts.observed.deployments}):
+        if address not in facts.desired.resources:
+            unknown = "it runs here, and neither the spec nor the ledger names it"
+            reason = "it left the spec" if address in known else unknown
+            _delete(facts, address, Consequence.REDEPLOY, reason)
+    for name in sorted(facts.recorded.models()):
+        state = facts.recorded.model_state(name)
+        if f"model.{name}" not in facts.desired.resources and state and not state.retired:
+            reason = "it left the spec; its versions and data are kept"
+            _delete(facts, f"model.{name}", Consequence.NONE, reason)
+
+
+def plan_policy(facts: Facts) -> None:
+    """Have the ledger remember what is protected."""
+    recorded, wanted = facts.recorded.policy(), facts.desired.spec.policy.protect
+    known = recorded.protect if recorded else ()
+    if known != wanted:
+        change = FieldChange("protect", list(known), list(wanted))
+        reason = "what is protected changed"
+        facts.add(
+            Step("policy.protect", Action.UPDATE, Consequence.NONE, reason, changes=(change,))
+        )
+
+
+def plan_destruction(facts: Facts) -> None:
+    """Delete every deployment that is recorded or runs here."""
+    for address in sorted({*facts.recorded.deployments(), *facts.observed.deployments}):
+        _delete(facts, address, Consequence.REDEPLOY, "asked for by destroy")
+
+
+def _delete(facts: Facts, address: str, consequence: Consequence, reason: str) -> None:
+    """Nothing that is protected, by the spec or by the one that was applied before it."""
+    policy = facts.recorded.policy()
+    protected = {*facts.desired.spec.policy.protect, *(policy.protect if policy else ())}
+    if protected & {address, address.partition("@")[0]}:
+        raise MlspecError(
+            f"{address} is protected, and this plan would delete it",
+            hint="put it back into the spec; to delete it, take it out of policy.protect and apply "
+            "that first",
+        )
+    facts.add(Step(address, Action.DELETE, consequence, reason))
+
+
+def _kept(recorded: Deployed | None, resource: DeploymentResource) -> int | None:
+    """The version that goes on serving while the model has no accepted one."""
+    if recorded is None or recorded.status == "refused":
+        return None
+    return recorded.version if recorded.model == resource.deployment.model else None
+
+
+def _not_yet_on(facts: Facts, resource: DeploymentResource, version: Version | None) -> str | None:
+    """The target before this one, by address, that neither has the version nor will get it."""
+    held = {each.address for each in facts.held}
+    for address in resource.after:
+        if address in facts.steps:
+            continue
+        earlier = facts.recorded.deployed(address)
+        if address in held or earlier is None or version is None or earlier.status == "refused":
+            return address
+        if (earlier.model, earlier.version) != (version.model, version.number):
+            return address
+    return None
+
+
+def _serves(recorded: Deployed | None, resource: DeploymentResource, outlook: Outlook) -> bool:
+    """Whether it has the very version that is judged anew: it keeps that, whatever the verdict."""
+    return (
+        recorded is not None
+        and recorded.status != "refused"
+        and (recorded.model, recorded.version) == (resource.deployment.model, outlook.version)
+    )
+
+
+def _plan_pending(
+    facts: Facts, resource: DeploymentResource, outlook: Outlook, recorded: Deployed | None
+) -> None:
+    if recorded is not None and recorded.status == "stopped":
+        facts.hold(resource.address, "it was stopped; `mlspec start` serves it again")
+        return
+    if (earlier := _not_yet_on(facts, resource, None)) is not None:
+        facts.hold(resource.address, f"{earlier} does not get the new version, and comes first")
+        return
+    assert outlook.pending is not None
+    reason = f"the version that {outlook.pending} registers"
+    _add(
+        facts,
+        resource,
+        Action.DEPLOY,
+        reason,
+        (),
+        after=(outlook.pending,),
+        certain=outlook.certain,
+    )
+
+
+def _plan_change(
+    facts: Facts, resource: DeploymentResource, recorded: Deployed, version: Version
+) -> None:
+    if recorded.status == "stopped":
+        facts.hold(resource.address, "it was stopped; `mlspec start` serves it again")
+        return
+    if recorded.version == version.number and recorded.model == version.model:
+        release = facts.fingerprints[resource.address]
+        change = FieldChange("release", recorded.release[:12], release[:12])
+        _add(facts, resource, Action.DEPLOY, "its service or resources changed", (change,))
+        return
+    back = recorded.model == version.model and version.number < recorded.version
+    if recorded.model != version.model:
+        reason = f"its model is {version.model}, not {recorded.model}"
+    elif back:
+        reason = f"spec, code and data are those of version {version.number} again"
+    else:
+        reason = f"version {version.number} is accepted"
+    _add(
+        facts,
+        resource,
+        Action.ROLLBACK if back else Action.DEPLOY,
+        reason,
+        (FieldChange("version", recorded.version, version.number),),
+        consequence=_interface(facts, recorded, version),
+    )
+
+
+def _interface(facts: Facts, recorded: Deployed, version: Version) -> Consequence:
+    serving = facts.recorded.version(recorded.model, recorded.version)
+    same = serving is None or serving.signature == version.signature
+    return Consequence.REDEPLOY if same else Consequence.BREAKING
+
+
+def _plan_drift(facts: Facts, resource: DeploymentResource, recorded: Deployed) -> None:
+    """Only this machine's own deployments can be observed; others are as recorded."""
+    if recorded.place != facts.observed.place or recorded.status == "stopped":
+        return
+    seen = facts.observed.deployments.get(resource.address)
+    if seen is None or not seen.running:
+        change = FieldChange("running", True, True, False)
+        _add(facts, resource, Action.DEPLOY, "drift: it is not running", (change,))
+    elif seen.release != recorded.release:
+        change = FieldChange(
+            "release", recorded.release[:12], recorded.release[:12], (seen.release or "none")[:12]
+        )
+        _add(facts, resource, Action.DEPLOY, "drift: it serves another release", (change,))
+
+
+def _add(
+    facts: Facts,
+    resource: DeploymentResource,
+    action: Action,
+    reason: str,
+    changes: tuple[FieldChange, ...],
+    *,
+    after: tuple[str, ...] = (),
+    certain: bool = True,
+    consequence: Consequence = Consequence.REDEPLOY,
+) -> None:
+    facts.add(
+        Step(
+            resource.address,
+            action,
+            consequence,
+            reason,
+            after=facts.planned((*resource.files, *resource.after, *after)),
+            changes=changes,
+            certain=certain,
+        )
+    )

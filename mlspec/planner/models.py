@@ -1,0 +1,128 @@
+"""Steps for gates and versions: judge what is new, or what is asked anew; register what passed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlspec.fingerprint import model_fingerprint
+from mlspec.ledger.records import Candidate
+from mlspec.plan import Action, Consequence, FieldChange, Step, most_severe
+from mlspec.planner.facts import Facts
+from mlspec.planner.reasons import reason_of
+from mlspec.resources import GateResource, ModelResource
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a model will have: a version, none (rejected), or one that is known after a step.
+
+    `version` is the accepted version of the model as desired; `pending` the step that will decide
+    whether it is accepted, and what it is if there is none yet.
+    """
+
+    version: int | None = None
+    pending: str | None = None
+    certain: bool = True
+
+
+def plan_model(facts: Facts, resource: ModelResource) -> Outlook:
+    """Plan the gates and the registration of a model whose stages are planned."""
+    if any(address not in facts.fingerprints for address in resource.stages):
+        return _judge(facts, resource, candidate=None)
+    fingerprint = model_fingerprint(
+        {address.rpartition(".")[2]: facts.fingerprints[address] for address in resource.stages}
+    )
+    facts.fingerprints[resource.address] = fingerprint
+    running = any(
+        step.action in (Action.RUN, Action.ADOPT)
+        for step in map(facts.steps.get, resource.stages)
+        if step is not None
+    )
+    candidate = None if running else facts.recorded.candidate(resource.name, fingerprint)
+    if (
+        candidate is None
+        or candidate.status == "judging"
+        or _asked_anew(facts, resource, candidate)
+    ):
+        return _judge(facts, resource, candidate)
+    if candidate.status == "rejected":
+        failed = next(v for v in candidate.verdicts if v.stops)
+        facts.hold(resource.address, f"candidate rejected: {failed.detail}")
+        return Outlook()
+    return Outlook(version=candidate.version)
+
+
+def _asked_anew(facts: Facts, resource: ModelResource, candidate: Candidate) -> bool:
+    questions = {
+        gate.name: gate.question
+        for gate in (facts.desired.get(GateResource, address) for address in resource.gates)
+    }
+    return {name: dict(gate) for name, gate in candidate.gates.items()} != questions
+
+
+def _judge(facts: Facts, resource: ModelResource, candidate: Candidate | None) -> Outlook:
+    stage_steps = [facts.steps[a] for a in resource.stages if a in facts.steps]
+    certain = candidate is not None or not stage_steps or any(s.certain for s in stage_steps)
+    after = facts.planned(resource.stages)
+    for address in resource.gates:
+        gate = facts.desired.get(GateResource, address)
+        changes = _gate_changes(gate, candidate)
+        reason = _gate_reason(gate, candidate, changes)
+        if reason is not None:
+            facts.add(
+                Step(
+                    address,
+                    Action.EVALUATE,
+                    Consequence.REEVALUATE,
+                    reason,
+                    after=after,
+                    changes=changes,
+                    certain=certain,
+                )
+            )
+    return _register(facts, resource, candidate, certain=certain)
+
+
+def _gate_reason(
+    gate: GateResource, candidate: Candidate | None, changes: tuple[FieldChange, ...]
+) -> str | None:
+    """Why a gate is asked, or None when its last answer stands."""
+    if candidate is None or candidate.status == "judging":
+        return "the candidate has not been judged"
+    if changes:
+        return reason_of(changes)
+    if gate.name not in candidate.gates:
+        return "the gate is new"
+    if gate.gate.against is not None and candidate.version is None:
+        return "the champion may be another than it was"
+    verdict = next((v for v in candidate.verdicts if v.gate == gate.name), None)
+    if verdict is None or verdict.stops:
+        return "it did not pass before, and other gates changed"
+    return None
+
+
+def _gate_changes(gate: GateResource, candidate: Candidate | None) -> tuple[FieldChange, ...]:
+    asked = candidate.gates.get(gate.name) if candidate else None
+    if asked is None:
+        return ()
+    return tuple(
+        FieldChange(field, asked.get(field), gate.question.get(field))
+        for field in sorted(asked.keys() | gate.question.keys())
+        if asked.get(field) != gate.question.get(field)
+    )
+
+
+def _register(
+    facts: Facts, resource: ModelResource, candidate: Candidate | None, *, certain: bool
+) -> Outlook:
+    after = facts.planned((*resource.stages, *resource.gates))
+    worst = most_severe(facts.steps[address].consequence for address in after)
+    if candidate is not None and candidate.version is not None:
+        reason = f"version {candidate.version} is judged by other gates than before"
+    elif resource.gates:
+        reason = "a new version, if no gate fails"
+    else:
+        reason = "a new version; the model has no gates"
+    facts.add(Step(resource.address, Action.REGISTER, worst, reason, after=after, certain=certain))
+    version = candidate.version if candidate is not None else None
+    return Outlook(version, pending=resource.address, certain=certain)

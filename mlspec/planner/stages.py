@@ -1,0 +1,181 @@
+"""Steps for stages: run what is new, restore what ran before, adopt what ran without mlspec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from graphlib import TopologicalSorter
+
+from mlspec.fingerprint import entry_fingerprint, entry_outputs, stage_fingerprint
+from mlspec.ledger.records import Run
+from mlspec.plan import Action, Consequence, Estimate, FieldChange, Step
+from mlspec.planner.facts import Facts
+from mlspec.planner.reasons import compare_run, reason_of
+from mlspec.resources import Dependency, ModelResource, ObservedStage, StageResource
+
+_NOTHING = ObservedStage(entry=None, outputs={})
+
+
+def in_order(facts: Facts) -> tuple[StageResource, ...]:
+    """Stages after those whose outputs they read, else by address."""
+    stages = {stage.address: stage for stage in facts.desired.of(StageResource)}
+    sorter = TopologicalSorter(
+        {
+            address: [producer for producer in stage.producers if producer in stages]
+            for address, stage in sorted(stages.items())
+        }
+    )
+    return tuple(stages[address] for address in sorter.static_order())
+
+
+def plan_stage(facts: Facts, resource: StageResource) -> None:
+    """Decide from the fingerprint; without one, from what is known to differ."""
+    digests = {dep.path: _digest(facts, dep) for dep in resource.dependencies}
+    known = {path: md5 for path, md5 in digests.items() if md5 is not None}
+    if len(known) == len(digests):
+        _plan_known(facts, resource, known)
+    else:
+        _plan_unknown(facts, resource, digests)
+
+
+def _digest(facts: Facts, dependency: Dependency) -> str | None:
+    if dependency.producer is None:
+        return dependency.md5
+    return facts.contents.get(dependency.producer, {}).get(dependency.path)
+
+
+def _plan_known(facts: Facts, resource: StageResource, digests: Mapping[str, str]) -> None:
+    fingerprint = stage_fingerprint(resource.command, digests, resource.params, resource.writes)
+    facts.fingerprints[resource.address] = fingerprint
+    observed = facts.observed.stages.get(resource.address, _NOTHING)
+    run = facts.recorded.run(resource.model, resource.name, fingerprint)
+    if run is not None:
+        facts.contents[resource.address] = entry_outputs(run.entry)
+        _plan_restore(facts, resource, run, observed)
+        return
+    unknown = observed.entry is not None and entry_fingerprint(observed.entry) == fingerprint
+    if unknown and facts.leave.adopt:
+        assert observed.entry is not None
+        facts.contents[resource.address] = entry_outputs(observed.entry)
+        reason = "dvc.lock has a run of it, which is taken on trust"
+        _add(facts, resource, Action.ADOPT, Consequence.NONE, reason)
+        return
+    changes = _compare_last(facts, resource, digests)
+    reason = reason_of(changes) if changes else _never(facts, resource)
+    if unknown:
+        reason += "; dvc.lock has a run that the ledger does not know (--adopt takes it)"
+    _add(facts, resource, Action.RUN, _cost(facts, resource), reason, changes)
+
+
+def _plan_unknown(facts: Facts, resource: StageResource, digests: Mapping[str, str | None]) -> None:
+    changes = _compare_last(facts, resource, digests)
+    waiting = sorted(path for path, md5 in digests.items() if md5 is None)
+    if changes:
+        reason, certain = reason_of(changes), True
+    elif _last(facts, resource) is None:
+        reason, certain = _never(facts, resource), True
+    else:
+        reason, certain = f"{waiting[0]} may change; known after it is made again", False
+    _add(facts, resource, Action.RUN, _cost(facts, resource), reason, changes, certain=certain)
+
+
+def _plan_restore(facts: Facts, resource: StageResource, run: Run, observed: ObservedStage) -> None:
+    """Put back what a known run wrote, where something else lies; absent outputs are no drift."""
+    outputs = facts.contents[resource.address]
+    if facts.leave.bring and observed.outputs.keys() != outputs.keys():
+        _add(facts, resource, Action.RESTORE, Consequence.NONE, "its outputs are not all here")
+        return
+    if not observed.outputs:
+        return
+    seen = entry_fingerprint(observed.entry) if observed.entry else None
+    if (
+        observed.entry is None
+        or seen != run.fingerprint
+        or entry_outputs(observed.entry) != outputs
+    ):
+        reason = f"ran before, at {run.commit[:9] or 'no commit'}; its outputs are kept"
+        change = FieldChange(
+            "fingerprint", run.fingerprint[:12], run.fingerprint[:12], seen and seen[:12]
+        )
+    else:
+        changed = sorted(path for path, md5 in observed.outputs.items() if outputs[path] != md5)
+        if not changed:
+            return
+        path = changed[0]
+        reason = f"drift: {path} differs from what the stage wrote"
+        change = FieldChange(
+            f"outputs {path}", outputs[path], outputs[path], observed.outputs[path]
+        )
+    _add(facts, resource, Action.RESTORE, Consequence.NONE, reason, (change,))
+
+
+def _compare_last(
+    facts: Facts, resource: StageResource, digests: Mapping[str, str | None]
+) -> tuple[FieldChange, ...]:
+    last = _last(facts, resource)
+    return compare_run(resource, digests, last) if last is not None else ()
+
+
+def _last(facts: Facts, resource: StageResource) -> Mapping[str, object] | None:
+    """The entry of the stage's last recorded run, else what dvc.lock has."""
+    state = facts.recorded.model_state(resource.model)
+    fingerprint = state.runs.get(resource.name) if state else None
+    run = facts.recorded.run(resource.model, resource.name, fingerprint) if fingerprint else None
+    if run is not None:
+        return run.entry
+    return facts.observed.stages.get(resource.address, _NOTHING).entry
+
+
+def _never(facts: Facts, resource: StageResource) -> str:
+    return "never run" if _last(facts, resource) is None else "no run of this fingerprint is known"
+
+
+def _cost(facts: Facts, resource: StageResource) -> Consequence:
+    """Stages that the artifact is made by retrain; those that come after it re-evaluate."""
+    model = facts.desired.get(ModelResource, f"model.{resource.model}")
+    if model.artifact is None:
+        return Consequence.RETRAIN
+    trains = _makers(facts, model, model.artifact.path)
+    return Consequence.RETRAIN if resource.address in trains else Consequence.REEVALUATE
+
+
+def _makers(facts: Facts, model: ModelResource, artifact: str) -> set[str]:
+    stages = {address: facts.desired.get(StageResource, address) for address in model.stages}
+    pending = [address for address, stage in stages.items() if artifact in stage.writes]
+    makers: set[str] = set()
+    while pending:
+        address = pending.pop()
+        if address in stages and address not in makers:
+            makers.add(address)
+            pending.extend(stages[address].producers)
+    return makers
+
+
+def _add(
+    facts: Facts,
+    resource: StageResource,
+    action: Action,
+    consequence: Consequence,
+    reason: str,
+    changes: tuple[FieldChange, ...] = (),
+    *,
+    certain: bool = True,
+) -> None:
+    last = None
+    if action is Action.RUN:
+        state = facts.recorded.model_state(resource.model)
+        fingerprint = state.runs.get(resource.name) if state else None
+        last = (
+            facts.recorded.run(resource.model, resource.name, fingerprint) if fingerprint else None
+        )
+    facts.add(
+        Step(
+            resource.address,
+            action,
+            consequence,
+            reason,
+            after=facts.planned((*resource.files, *resource.producers)),
+            changes=changes,
+            certain=certain,
+            estimate=Estimate(round(last.seconds, 1), 1) if last else None,
+        )
+    )

@@ -1,0 +1,1 @@
+"""The hands: one module for each kind of resource, with `apply(step, context) -> Change`."""

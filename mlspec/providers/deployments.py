@@ -1,0 +1,93 @@
+"""Deployments: stage the release of a version and hand it to the target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlspec.atomic import make_own_folder
+from mlspec.errors import MlspecError, RolledBack
+from mlspec.fingerprint import trial_digest
+from mlspec.ledger.paths import deployment_path
+from mlspec.ledger.records import Deployed, Version
+from mlspec.plan import Action, Step
+from mlspec.providers.context import Change, Context
+from mlspec.providers.local.release import stage_release
+from mlspec.providers.targets import make_target, target_of
+from mlspec.resources import DeploymentResource
+
+
+def apply(step: Step, context: Context) -> Change:
+    """Deploy, roll back or delete one deployment on its target."""
+    if step.action is Action.DELETE:
+        return _delete(step.address, context)
+    resource = context.desired.get(DeploymentResource, step.address)
+    version = context.facts.versions[step.address]
+    release = context.facts.fingerprints[step.address]
+    record = Deployed(
+        deployment=resource.name,
+        target=resource.target,
+        model=version.model,
+        version=version.number,
+        release=release,
+        status="serving",
+        place=context.place,
+    )
+    path = deployment_path(resource.name, resource.target)
+    try:
+        _deploy(resource, version, context)
+    except RolledBack as error:
+        before = context.recorded.deployed(step.address)
+        kept = before or record.model_copy(update={"status": "refused"})
+        refused = {
+            "refused": trial_digest(release, resource.smoke),
+            "refused_reason": error.message.splitlines()[0].removeprefix(f"{step.address}: "),
+        }
+        return Change("", {path: kept.model_copy(update=refused)}, error)
+    return Change(
+        f"version {version.number} serves at http://127.0.0.1:{resource.port}", {path: record}
+    )
+
+
+def _deploy(resource: DeploymentResource, version: Version, context: Context) -> None:
+    artifact = _artifact(version, context)
+    release = stage_release(
+        context.root,
+        context.root / "services" / resource.name,
+        artifact,
+        {
+            "model": version.model,
+            "version": version.number,
+            "digest": version.artifact.md5 if version.artifact else "",
+            "commit": version.commit,
+            "signature": version.signature,
+        },
+        resource.settings,
+        context.source.time,
+    )
+    target_of(context.root, resource).deploy(resource.name, release, resource.smoke)
+
+
+def _artifact(version: Version, context: Context) -> Path:
+    """The version's own bytes, whatever the worktree has now."""
+    if version.artifact is None:
+        raise MlspecError(
+            f"version {version.number} of model.{version.model} has no artifact to serve",
+            hint="give the model an `artifact` and apply again",
+        )
+    file = version.artifact
+    place = context.dvc.fetch({file.path: file.md5})[file.path]
+    named = make_own_folder(context.root, "artifacts") / f"{file.md5}{Path(file.path).suffix}"
+    named.unlink(missing_ok=True)
+    named.symlink_to(place.resolve())
+    return named
+
+
+def _delete(address: str, context: Context) -> Change:
+    name, _, target = address.removeprefix("deployment.").partition("@")
+    deployed = context.recorded.deployed(address)
+    make_target(context.root, target).destroy(name)
+    detail = "stopped and forgotten"
+    if deployed is not None and deployed.place != context.place:
+        detail = "forgotten; `mlspec destroy` in the checkout that runs it stops it there"
+    records = {} if deployed is None else {deployment_path(name, target): None}
+    return Change(detail, records)

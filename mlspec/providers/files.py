@@ -1,0 +1,52 @@
+"""Generated files: written whole, deleted with the folders that they leave empty."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from mlspec.atomic import write_atomic
+from mlspec.errors import MlspecError
+from mlspec.plan import Action, Step
+from mlspec.providers.context import Change, Context
+from mlspec.resources import FileResource
+
+
+def apply(step: Step, context: Context) -> Change:
+    """Write or delete one generated file."""
+    path = step.address.removeprefix("file.")
+    if step.action is Action.DELETE:
+        delete_file(context.root, path)
+        return Change("deleted")
+    write_file(context.root, path, context.desired.get(FileResource, step.address).generated.text)
+    return Change("written")
+
+
+def write_file(root: Path, path: str, text: str) -> None:
+    """Write `path`, which lies within `root`, whole."""
+    _check_inside(root, path)
+    write_atomic(root / path, text)
+
+
+def delete_file(root: Path, path: str) -> None:
+    """Delete `path`, the lock of a deleted pipeline, and the folder if that leaves it empty."""
+    _check_inside(root, path)
+    target = root / path
+    target.unlink(missing_ok=True)
+    if target.name == "dvc.yaml":
+        target.with_name("dvc.lock").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        target.parent.rmdir()
+
+
+def _check_inside(root: Path, path: str) -> None:
+    """A folder on the way may be a link that leads out of the repository."""
+    target, top = root / path, root.resolve()
+    real = target.parent.resolve()
+    if not real.is_relative_to(top) or real.is_relative_to(top / ".git"):
+        raise MlspecError(
+            f"{path} would be written outside of the repository",
+            hint=f"put a folder in the place of {Path(path).parent}, which is a link",
+        )
+    if target.is_symlink():
+        raise MlspecError(f"{path} is a link", hint="delete the link and apply again")

@@ -1,0 +1,267 @@
+"""What a command does with a local deployment: observe, deploy, stop, start, destroy, logs.
+
+Comes in: the repository's root, a target's name and port, a staged release. Goes out:
+:class:`Running`. The work is done by the supervisor (`supervisor.py`); this module starts it, talks
+to it over its socket and has the smoke requests sent (`smoke.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlspec.children import NEUTRAL_FOLDER, make_command
+from mlspec.errors import MlspecError, RolledBack
+from mlspec.providers.local.ports import HOST
+from mlspec.providers.local.release import load_release, prune_releases
+from mlspec.providers.local.rundir import (
+    CONTROL,
+    LOGS,
+    SUPERVISOR_LOG,
+    is_alive,
+    load_state,
+    run_folder,
+    socket_folder,
+)
+from mlspec.providers.target import Release, Running
+
+READY_SECONDS = 60.0
+DRAIN_SECONDS = 15.0
+REACH_SECONDS = 5.0
+LOG_TAIL = 20
+KEPT_ENVIRONMENT = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ", "VIRTUAL_ENV")
+"""A daemon lives long and must not keep the secrets of the command that started it."""
+
+Ask = Callable[..., dict[str, Any]]
+"""Sends a command to a supervisor and returns its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTarget:
+    """A target of kind `local`: this machine, one port, one supervisor for each deployment."""
+
+    root: Path
+    name: str
+    port: int
+    ready_seconds: float = READY_SECONDS
+    drain_seconds: float = DRAIN_SECONDS
+
+    def run_dir(self, deployment: str) -> Path:
+        return run_folder(self.root, deployment, self.name)
+
+    def observe(self, deployment: str) -> Running | None:
+        run_dir = self.run_dir(deployment)
+        state = load_state(run_dir)
+        if state is None or "release" not in state:
+            return None
+        return _running(state, alive=state["status"] == "stopped" or is_alive(run_dir))
+
+    def deploy(
+        self, deployment: str, release: Release, smoke: Sequence[Mapping[str, Any]]
+    ) -> Running:
+        run_dir = self.run_dir(deployment)
+        started = self._ensure_supervisor(deployment)
+        try:
+            with _connect(run_dir) as ask:
+                running = self._switch(ask, deployment, release, smoke)
+        except MlspecError:
+            if started:
+                self.stop(deployment)
+            raise
+        prune_releases(self.root)
+        return running
+
+    def _switch(
+        self, ask: Ask, deployment: str, release: Release, smoke: Sequence[Mapping[str, Any]]
+    ) -> Running:
+        # An HTTP client costs half of the import of this module, and planning observes targets.
+        from mlspec.providers.local.smoke import SmokeFailed, check_smoke
+
+        candidate = ask(do="deploy", launch=_launch(release, self.drain_seconds), port=self.port)
+        try:
+            ask(do="await", seconds=self.ready_seconds)
+            check_smoke(candidate["private"], smoke)
+            state = ask(do="activate")
+        except (_Failed, SmokeFailed) as failed:
+            ask(do="discard")
+            where = f"deployment.{deployment}@{self.name}"
+            raise RolledBack(
+                f"{where}: version {release.version} of {release.model} was not taken into "
+                f"service: {failed}\n{_tail(Path(candidate['log']), candidate['log_start'])}",
+                hint=f"the whole log is {candidate['log']}",
+            ) from None
+        ask(do="settle")
+        return _running(state, alive=True)
+
+    def stop(self, deployment: str) -> None:
+        run_dir = self.run_dir(deployment)
+        if is_alive(run_dir):
+            with _connect(run_dir) as ask:
+                ask(do="stop")
+            _await_end(run_dir)
+
+    def start(self, deployment: str) -> Running:
+        running = self.observe(deployment)
+        if running is None:
+            raise MlspecError(
+                f"deployment.{deployment}@{self.name} was never deployed here",
+                hint="run `mlspec apply`",
+            )
+        if running.status == "serving":
+            return running
+        state = load_state(self.run_dir(deployment)) or {}
+        return self.deploy(deployment, load_release(Path(state["folder"])), ())
+
+    def destroy(self, deployment: str) -> None:
+        self.stop(deployment)
+        run_dir = self.run_dir(deployment)
+        if run_dir.exists():
+            if (sockets := socket_folder(run_dir)) != run_dir:
+                shutil.rmtree(sockets, ignore_errors=True)
+            shutil.rmtree(run_dir)
+
+    def logs(self, deployment: str) -> tuple[Path, ...]:
+        run_dir = self.run_dir(deployment)
+        found = [run_dir / SUPERVISOR_LOG, *(run_dir / LOGS).glob("*.log")]
+        present = [path for path in found if path.exists()]
+        return tuple(sorted(present, key=lambda path: (path.stat().st_mtime_ns, path)))
+
+    def _ensure_supervisor(self, deployment: str) -> bool:
+        """Whether it had to be started."""
+        run_dir = self.run_dir(deployment)
+        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if is_alive(run_dir):
+            return False
+        settings = {"deployment": deployment, "target": self.name, "port": self.port}
+        environment = {
+            key: value
+            for key, value in os.environ.items()
+            if key in KEPT_ENVIRONMENT or key.startswith(("LC_", "PYTHON"))
+        }
+        done = subprocess.run(
+            make_command("mlspec.providers.local.daemon", str(run_dir), json.dumps(settings)),
+            cwd=NEUTRAL_FOLDER,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=environment,
+            check=False,
+        )
+        try:
+            answer = json.loads(done.stdout)
+        except ValueError:
+            raise MlspecError(
+                f"deployment.{deployment}@{self.name}: the supervisor did not start",
+                hint=f"its log is {run_dir / SUPERVISOR_LOG}",
+            ) from None
+        if not answer["ok"]:
+            raise MlspecError(
+                f"deployment.{deployment}@{self.name}: {answer['problem']}",
+                hint=f"free the port, or give targets.{self.name} another one",
+            )
+        return True
+
+
+class _Failed(Exception):
+    """The supervisor said no."""
+
+
+@contextmanager
+def _connect(run_dir: Path) -> Iterator[Ask]:
+    """A function that sends a command and returns the answer."""
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line,
+        line.makefile("rb") as answers,
+    ):
+        _reach(line, run_dir)
+
+        def ask(**command: Any) -> dict[str, Any]:
+            try:
+                line.sendall(json.dumps(command).encode() + b"\n")
+                answer = json.loads(answers.readline())
+            except (OSError, ValueError):
+                raise _Failed("the supervisor has ended") from None
+            if not answer.pop("ok"):
+                raise _Failed(answer["problem"])
+            return dict(answer)
+
+        try:
+            yield ask
+        except _Failed as failed:
+            raise MlspecError(f"{run_dir.name}: {failed}") from None
+
+
+def _reach(line: socket.socket, run_dir: Path) -> None:
+    """Connect; a supervisor that has just started may need a moment."""
+    deadline = time.monotonic() + REACH_SECONDS
+    while True:
+        told = (load_state(run_dir) or {}).get("control")
+        for path in dict.fromkeys((told, str(socket_folder(run_dir) / CONTROL))):
+            try:
+                return line.connect(path or "")
+            except OSError:
+                continue
+        if time.monotonic() > deadline:
+            raise MlspecError(
+                f"{run_dir.name}: the supervisor does not answer",
+                hint=f"its log is {run_dir / SUPERVISOR_LOG}",
+            )
+        time.sleep(0.02)
+
+
+def _await_end(run_dir: Path) -> None:
+    deadline = time.monotonic() + REACH_SECONDS
+    while is_alive(run_dir):
+        if time.monotonic() > deadline:
+            raise MlspecError(f"{run_dir.name}: the supervisor was told to stop and still runs")
+        time.sleep(0.02)
+
+
+def _launch(release: Release, drain_seconds: float) -> dict[str, Any]:
+    return {
+        "digest": release.digest,
+        "folder": str(release.path.resolve()),
+        "bento": str(release.bento.resolve()),
+        "model": release.model,
+        "version": release.version,
+        "workers": release.workers,
+        "memory": release.memory,
+        "capture": release.capture,
+        "drain_timeout": drain_seconds,
+    }
+
+
+def _running(state: Mapping[str, Any], *, alive: bool) -> Running:
+    status = state["status"]
+    if status != "stopped":
+        status = "serving" if alive and status == "serving" and state["ready"] else "down"
+    return Running(
+        status=status,
+        release=state["release"],
+        model=state["model"],
+        version=state["version"],
+        url=f"http://{HOST}:{state['port']}",
+        since=state["since"],
+        workers=state["workers"],
+        ready=len(state["ready"]) if status == "serving" else 0,
+        restarts=state["restarts"],
+    )
+
+
+def _tail(path: Path, start: int) -> str:
+    """The last lines of what was written to a log since `start`."""
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(lines[-LOG_TAIL:])

@@ -1,0 +1,87 @@
+"""`python -m mlspec.providers.local.daemon RUN_DIR SETTINGS`: starts a supervisor and returns.
+
+Takes the lock and binds the port while the caller still listens, so that what can fail is said at
+once: prints `{"ok": true, "pid": ...}` or `{"ok": false, "problem": ...}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from mlspec.providers.local.ports import PortTaken, bind_port
+from mlspec.providers.local.rundir import LOCK, SUPERVISOR_LOG
+from mlspec.providers.local.supervisor import Settings, supervise
+
+LOCK_TRIES = 40
+LOCK_PAUSE = 0.025
+
+
+def main() -> None:
+    run_dir, settings = Path(sys.argv[1]), Settings(**json.loads(sys.argv[2]))
+    reading, writing = os.pipe()
+    if os.fork():
+        os.close(writing)
+        with os.fdopen(reading) as answer:
+            sys.stdout.write(answer.read())
+        return
+    os.close(reading)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    _become_daemon(run_dir)
+    # Held, by being open, until the process ends.
+    lock = os.open(run_dir / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+    if not _take(lock):
+        _answer(writing, {"ok": False, "problem": "another supervisor runs this deployment"})
+        return
+    try:
+        listener = bind_port(settings.port)
+    except PortTaken as error:
+        _answer(writing, {"ok": False, "problem": str(error)})
+        return
+    _answer(writing, {"ok": True, "pid": os.getpid()})
+    asyncio.run(supervise(run_dir, settings, listener))
+
+
+def _become_daemon(run_dir: Path) -> None:
+    os.chdir("/")
+    os.umask(0o077)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    log_file = os.open(run_dir / SUPERVISOR_LOG, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+    os.dup2(nothing, 0)
+    os.dup2(log_file, 1)
+    os.dup2(log_file, 2)
+    os.close(nothing)
+    os.close(log_file)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+
+
+def _take(lock: int) -> bool:
+    """A status that is being read holds the lock for a moment."""
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_PAUSE)
+        else:
+            return True
+    return False
+
+
+def _answer(pipe: int, answer: dict[str, Any]) -> None:
+    os.write(pipe, json.dumps(answer).encode())
+    os.close(pipe)
+
+
+if __name__ == "__main__":
+    main()

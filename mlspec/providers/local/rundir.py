@@ -1,0 +1,92 @@
+"""The folder of one running deployment, `.mlspec/run/<deployment>@<target>/`: names and state file.
+
+::
+
+    lock              held by the supervisor as long as it lives
+    state.json        what it runs, replaced whole at every change
+    control.sock      where it takes commands (elsewhere if the path is too long for a socket)
+    supervisor.log    its own log
+    logs/<release>.log  what the workers of a release wrote
+    capture/          predictions, as lines of JSON, if the spec asks for them
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+RUNS = ".mlspec/run"
+LOCK = "lock"
+STATE = "state.json"
+CONTROL = "control.sock"
+SUPERVISOR_LOG = "supervisor.log"
+LOGS = "logs"
+CAPTURE = "capture"
+METRICS = "metrics"
+MAX_SOCKET_PATH = 100
+"""A Unix socket's path has 108 bytes on Linux and 104 on macOS, with its closing zero."""
+
+
+def run_folder(root: Path, deployment: str, target: str) -> Path:
+    """Where a deployment has its folder, whether it is there or not."""
+    return root.resolve() / RUNS / f"{deployment}@{target}"
+
+
+def list_runs(root: Path) -> Iterator[Path]:
+    """The folders of all deployments of this checkout."""
+    yield from sorted((root.resolve() / RUNS).glob("?*@?*"))
+
+
+def socket_folder(run_dir: Path) -> Path:
+    """The run folder, or one with a short name that belongs to this user alone."""
+    if len(os.fsencode(run_dir / "private-00000.sock")) <= MAX_SOCKET_PATH:
+        return run_dir
+    name = hashlib.sha256(os.fsencode(run_dir)).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"mlspec-{os.getuid()}-{name}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o077 or folder.is_symlink():
+        raise PermissionError(f"{folder} can be written by others")
+    return folder
+
+
+def log_path(run_dir: Path, release: str) -> Path:
+    """The log of a release's workers."""
+    return run_dir / LOGS / f"{release[:12]}.log"
+
+
+def load_state(run_dir: Path) -> dict[str, Any] | None:
+    """What the supervisor last wrote; nothing if there is no such file."""
+    try:
+        state: dict[str, Any] = json.loads((run_dir / STATE).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return state
+
+
+def write_state(run_dir: Path, state: Mapping[str, Any]) -> None:
+    """Replace the state file; a reader sees the old one or the new one."""
+    draft = run_dir / f"{STATE}.new"
+    draft.write_text(json.dumps(state), encoding="utf-8")
+    draft.replace(run_dir / STATE)
+
+
+def is_alive(run_dir: Path) -> bool:
+    """Whether a supervisor holds the lock."""
+    try:
+        handle = os.open(run_dir / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False

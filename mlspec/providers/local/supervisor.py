@@ -1,0 +1,350 @@
+"""`python -m mlspec.providers.local.supervisor RUN_DIR SETTINGS`: keeps one deployment running.
+
+A daemon of its own session, so it outlives the command that starts it. It owns the port's socket,
+starts workers, starts crashed ones again, and switches between releases. Commands are lines of JSON
+on a Unix socket, each answered by one line with `ok`, and `problem` if that is false::
+
+    {"do": "deploy", "launch": {...}, "port": 3000}   start a candidate beside what serves
+    {"do": "await", "seconds": 60}                    until all workers of the candidate are ready
+    {"do": "discard"}                                 end it
+    {"do": "activate"}                                it takes the port, what served drains
+    {"do": "settle"}                                  until what served before has ended
+    {"do": "status"}                                  the state
+    {"do": "stop"}                                    drain all workers and end
+
+A candidate is discarded when the connection that asked for it closes, or after two minutes: an
+apply that was killed leaves nothing behind. Only the standard library is imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from mlspec.providers.local.group import Group, Launch
+from mlspec.providers.local.ports import PortTaken, bind_port
+from mlspec.providers.local.rundir import (
+    CAPTURE,
+    CONTROL,
+    METRICS,
+    STATE,
+    load_state,
+    log_path,
+    socket_folder,
+    write_state,
+)
+
+CANDIDATE_SECONDS = 120.0
+LISTEN_SECONDS = 15.0
+IDLE_SECONDS = 1.0
+ORPHAN_SECONDS = 2.0
+BACKLOG = 2048
+MAX_LINE = 2**20
+MAX_LOG = 10 * 2**20
+log = logging.getLogger("mlspec.supervisor")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a supervisor is for; the port can change with a later release."""
+
+    deployment: str
+    target: str
+    port: int
+
+
+class Refused(Exception):
+    """A command that can not be obeyed, and why."""
+
+
+class Supervisor:
+    """`serving` has the port, `candidate` waits for it, `ending` are those that drain."""
+
+    def __init__(self, run_dir: Path, settings: Settings, listener: socket.socket) -> None:
+        self._run_dir = run_dir
+        self._settings = settings
+        self._port = settings.port
+        self._listener = listener
+        self._serving: Group | None = None
+        self._candidate: Group | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+        self._sockets = socket_folder(run_dir)
+        self._started = 0
+        self._since = ""
+        self._before = load_state(run_dir) or {}
+        self._stopping = False
+        self._orphaned: asyncio.Task[None] | None = None
+        self._done = asyncio.Event()
+
+    async def run(self) -> None:
+        """Obey commands until there is nothing to keep running."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, lambda: loop.create_task(self._stop()))
+        control = self._sockets / CONTROL
+        control.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._converse, control, limit=MAX_LINE)
+        control.chmod(0o600)
+        self._write_state("starting")
+        log.info("process %d has port %d", os.getpid(), self._port)
+        loop.call_later(CANDIDATE_SECONDS, self._end_if_idle)
+        self._end_if_orphaned()
+        await self._done.wait()
+        server.close()
+        control.unlink(missing_ok=True)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        candidate: Group | None = None
+        try:
+            while line := await reader.readline():
+                command = json.loads(line)
+                try:
+                    answer = {"ok": True, **await self._obey_while_asked(command, reader)}
+                except Refused as refused:
+                    answer = {"ok": False, "problem": str(refused)}
+                if command["do"] == "deploy" and answer["ok"]:
+                    candidate = self._candidate
+                writer.write(json.dumps(answer).encode() + b"\n")
+                await writer.drain()
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the other side has ended, or this one does
+        finally:
+            writer.close()
+            if candidate and candidate is self._candidate:
+                self._discard(candidate)
+
+    async def _obey_while_asked(
+        self, command: Mapping[str, Any], reader: asyncio.StreamReader
+    ) -> Mapping[str, Any]:
+        """Nobody waits for a candidate to be ready once the one who asked is gone."""
+        if command["do"] != "await":
+            return await self._obey(command)
+        obeyed = asyncio.ensure_future(self._obey(command))
+        left = asyncio.ensure_future(reader.read(1))  # nothing is sent before the answer
+        await asyncio.wait({obeyed, left}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (obeyed, left):
+            task.cancel()
+        await asyncio.wait({obeyed, left})
+        if obeyed.cancelled():
+            raise ConnectionResetError
+        return obeyed.result()
+
+    async def _obey(self, command: Mapping[str, Any]) -> Mapping[str, Any]:
+        match command["do"]:
+            case "deploy":
+                return await self._deploy(Launch(**command["launch"]), command["port"])
+            case "await":
+                return await self._await_candidate(command["seconds"])
+            case "discard":
+                if self._candidate:
+                    await self._discard(self._candidate)
+                return {}
+            case "activate":
+                return await self._activate()
+            case "settle":
+                if self._ending:
+                    await asyncio.wait(self._ending)
+                return {}
+            case "status":
+                return self._state("serving" if self._serving else "starting")
+            case "stop":
+                await self._stop()
+                return {}
+            case unknown:
+                raise Refused(f"there is no command {unknown!r}")
+
+    async def _deploy(self, launch: Launch, port: int) -> Mapping[str, Any]:
+        if self._stopping:
+            raise Refused("it is being stopped")
+        if self._candidate:
+            raise Refused(
+                f"another apply is deploying version {self._candidate.launch.version} here"
+            )
+        try:
+            listener = self._listener if port == self._port else bind_port(port)
+        except PortTaken as error:
+            raise Refused(str(error)) from None
+        self._started += 1
+        name = f"private-{self._started:05d}"
+        metrics = self._run_dir / METRICS / name
+        metrics.mkdir(parents=True)
+        log_file = self._open_log(launch)
+        log_start = log_file.stat().st_size
+        self._candidate = Group(
+            launch,
+            listener,
+            self._sockets / f"{name}.sock",
+            log_file,
+            {
+                **os.environ,
+                "BENTOML_DO_NOT_TRACK": "True",
+                "BENTOML_HOME": f"{launch.folder}/home",
+                **self._capture_environment(launch),
+                "OMP_NUM_THREADS": "1",
+                "OPENBLAS_NUM_THREADS": "1",
+                "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
+            self._changed,
+        )
+        candidate = self._candidate
+        asyncio.get_running_loop().call_later(CANDIDATE_SECONDS, self._expire, candidate)
+        log.info("candidate: version %d, release %s", launch.version, launch.digest[:12])
+        return {
+            "private": str(candidate.private),
+            "log": str(candidate.log_file),
+            "log_start": log_start,
+        }
+
+    def _capture_environment(self, launch: Launch) -> Mapping[str, str]:
+        if launch.capture is None:
+            return {}
+        return {
+            "MLSPEC_CAPTURE_DIR": str(self._run_dir / CAPTURE),
+            "MLSPEC_CAPTURE_SAMPLE": str(launch.capture),
+        }
+
+    def _open_log(self, launch: Launch) -> Path:
+        path = log_path(self._run_dir, launch.digest)
+        path.parent.mkdir(exist_ok=True)
+        if path.exists() and path.stat().st_size > MAX_LOG:
+            path.replace(path.with_suffix(".log.1"))
+        path.touch(mode=0o600)
+        return path
+
+    async def _await_candidate(self, seconds: float) -> Mapping[str, Any]:
+        candidate = self._candidate
+        if not candidate:
+            raise Refused("there is no candidate")
+        if problem := await candidate.await_ready(seconds):
+            await self._discard(candidate)
+            raise Refused(problem)
+        return {}
+
+    async def _activate(self) -> Mapping[str, Any]:
+        candidate = self._candidate
+        if not candidate:
+            raise Refused("there is no candidate; one is kept for two minutes")
+        try:
+            candidate.listener.listen(BACKLOG)
+        except OSError as error:
+            await self._discard(candidate)
+            raise Refused(f"the port can not be listened on: {error.strerror}") from None
+        if problem := await candidate.listen(LISTEN_SECONDS):
+            await self._discard(candidate)
+            raise Refused(problem)
+        before, self._serving, self._candidate = self._serving, candidate, None
+        if candidate.listener is not self._listener:
+            old, self._listener = self._listener, candidate.listener
+            self._port = self._listener.getsockname()[1]
+            old.close()
+        self._since = datetime.now(UTC).isoformat(timespec="seconds")
+        self._changed()
+        if before:
+            self._end(before)
+        log.info("version %d serves on port %d", candidate.launch.version, self._port)
+        return self._state("serving")
+
+    def _expire(self, candidate: Group) -> None:
+        if candidate is self._candidate:
+            log.warning("a candidate was not activated within two minutes")
+            self._discard(candidate)
+
+    def _discard(self, candidate: Group) -> asyncio.Task[None]:
+        self._candidate = None
+        ending = self._end(candidate)
+        ending.add_done_callback(lambda _: self._forget(candidate))
+        return ending
+
+    def _forget(self, candidate: Group) -> None:
+        if candidate.listener is not self._listener:
+            candidate.listener.close()
+        asyncio.get_running_loop().call_later(IDLE_SECONDS, self._end_if_idle)
+
+    def _end(self, group: Group) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(self._finish(group))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        return task
+
+    async def _finish(self, group: Group) -> None:
+        await group.end()
+        shutil.rmtree(self._run_dir / METRICS / group.private.stem, ignore_errors=True)
+
+    def _end_if_idle(self) -> None:
+        if not (self._serving or self._candidate or self._stopping):
+            log.info("nothing to keep running")
+            self._restore_state()
+            self._done.set()
+
+    def _end_if_orphaned(self) -> None:
+        """Whoever deletes a checkout has no other way to say that its services shall end."""
+        loop = asyncio.get_running_loop()
+        if self._run_dir.exists():
+            loop.call_later(ORPHAN_SECONDS, self._end_if_orphaned)
+        else:
+            log.info("the folder is gone")
+            self._orphaned = loop.create_task(self._stop())
+
+    async def _stop(self) -> None:
+        self._stopping = True
+        if self._serving:
+            self._write_state("stopped")
+        else:
+            self._restore_state()
+        groups = [group for group in (self._candidate, self._serving) if group]
+        self._candidate = self._serving = None
+        for group in groups:
+            self._end(group)
+        self._listener.close()
+        if self._ending:
+            await asyncio.wait(self._ending)
+        log.info("stopped")
+        # The answer to the command goes out first.
+        asyncio.get_running_loop().call_later(0.1, self._done.set)
+
+    def _restore_state(self) -> None:
+        """What ran before this supervisor is still what `start` starts."""
+        if self._before and self._run_dir.exists():
+            write_state(self._run_dir, self._before)
+        else:
+            (self._run_dir / STATE).unlink(missing_ok=True)
+
+    def _changed(self) -> None:
+        if self._serving:
+            self._write_state("serving")
+
+    def _state(self, status: Literal["starting", "serving", "stopped"]) -> dict[str, Any]:
+        return {
+            **(self._serving.state() if self._serving else self._before),
+            "format": 1,
+            "status": status,
+            "pid": os.getpid(),
+            "port": self._port,
+            "deployment": self._settings.deployment,
+            "target": self._settings.target,
+            "control": str(self._sockets / CONTROL),
+            "since": self._since,
+        }
+
+    def _write_state(self, status: Literal["starting", "serving", "stopped"]) -> None:
+        try:
+            write_state(self._run_dir, self._state(status))
+        except OSError as error:
+            log.error("the state was not written: %s", error)
+
+
+async def supervise(run_dir: Path, settings: Settings, listener: socket.socket) -> None:
+    """Run a supervisor in this process until it is told to stop."""
+    shutil.rmtree(run_dir / METRICS, ignore_errors=True)
+    await Supervisor(run_dir, settings, listener).run()

@@ -1,0 +1,292 @@
+"""Stages: run the command, record what it wrote with DVC, put an earlier run back."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from mlspec.atomic import write_atomic
+from mlspec.compilers.dvc import lock_path, pipeline_path
+from mlspec.dvc.lock import entry_as_dict, entry_from_dict, parse_lock, with_entry
+from mlspec.errors import MlspecError, RemoteUnreachable
+from mlspec.executors import Cause, Job, Outcome
+from mlspec.executors.retry import remove_output, run_with_retries
+from mlspec.fingerprint import entry_fingerprint, entry_outputs
+from mlspec.ledger.paths import run_path, state_path
+from mlspec.ledger.records import ModelState, Record, Run
+from mlspec.metrics import load_metrics
+from mlspec.plan import Action, Step
+from mlspec.providers.context import Change, Context
+from mlspec.resources import FileResource, ModelResource, StageResource
+
+
+def apply(step: Step, context: Context) -> Change:
+    """Run, restore or adopt one stage."""
+    resource = context.desired.get(StageResource, step.address)
+    match step.action:
+        case Action.RESTORE:
+            return _restore(resource, context)
+        case Action.ADOPT:
+            return _adopt(resource, context)
+        case _:
+            return _run(resource, context)
+
+
+def _run(resource: StageResource, context: Context) -> Change:
+    fingerprint = context.facts.fingerprints[resource.address]
+    _bring_inputs(resource, context)
+    if changed := _changed_inputs(resource, context):
+        raise MlspecError(
+            f"{resource.address} was not run: {', '.join(changed)} changed since the plan was made",
+            hint="plan again",
+        )
+    others = _stamps_of_others(resource, context)
+    for path in resource.writes:
+        (context.root / path).parent.mkdir(parents=True, exist_ok=True)
+    outcome = run_with_retries(context.executor, _job(resource, context))
+    context.worktree.forget(*resource.writes)
+    if outcome.cause is not Cause.OK:
+        raise _failed(resource, outcome, context)
+    _check_written(resource, context)
+    _check_untouched(resource, context, others)
+    metrics = _metrics(resource, context)
+    entry = _commit(resource, context, fingerprint)
+    try:
+        context.dvc.push(pipeline_path(resource.model), resource.name)
+    except RemoteUnreachable as error:
+        raise RemoteUnreachable(
+            f"{resource.address} ran, and storage does not take what it wrote: {error.message}",
+            hint="run `mlspec apply --adopt` when storage answers again: it takes the run that "
+            "dvc.lock and the cache have, and does not run it once more",
+        ) from error
+    run = Run(
+        stage=resource.name,
+        fingerprint=fingerprint,
+        entry=entry,
+        metrics=metrics,
+        seconds=round(outcome.seconds, 3),
+        commit=context.source.commit,
+        dirty=context.source.dirty,
+    )
+    return Change(_said(run), _records(resource, run, context))
+
+
+def _restore(resource: StageResource, context: Context) -> Change:
+    """Put the entry of an earlier run into dvc.lock, and its outputs where others lie."""
+    fingerprint = context.facts.fingerprints[resource.address]
+    run = context.recorded.run(resource.model, resource.name, fingerprint)
+    if run is None:
+        raise MlspecError(f"the ledger lost the run of {resource.address}")
+    _put_back(resource, run, context)
+    said = f"the outputs of the run at {run.commit[:9] or 'no commit'} are back"
+    return Change(said, _heads(resource, run, context))
+
+
+def _put_back(resource: StageResource, run: Run, context: Context) -> None:
+    text = _lock_text(resource, context)
+    entry = entry_from_dict(run.entry)
+    if parse_lock(text, lock_path(resource.model)).get(resource.name) != entry:
+        write_atomic(
+            context.root / lock_path(resource.model), with_entry(text, resource.name, entry)
+        )
+    context.dvc.checkout(pipeline_path(resource.model), resource.name)
+    context.worktree.forget(*resource.writes)
+
+
+def _adopt(resource: StageResource, context: Context) -> Change:
+    """Record a run that somebody made with DVC alone."""
+    context.dvc.checkout(pipeline_path(resource.model), resource.name)
+    context.worktree.forget(*resource.writes)
+    metrics = _metrics(resource, context)
+    context.dvc.push(pipeline_path(resource.model), resource.name)
+    run = Run(
+        stage=resource.name,
+        fingerprint=context.facts.fingerprints[resource.address],
+        entry=_entry(resource, context),
+        metrics=metrics,
+        seconds=0.0,
+        commit=context.source.commit,
+        dirty=context.source.dirty,
+        adopted=True,
+    )
+    return Change("recorded", _records(resource, run, context))
+
+
+def bring_output(context: Context, producer: str, path: str, md5: str) -> None:
+    """Have `path` in the worktree with the content `md5` that the stage `producer` wrote.
+
+    Raises :class:`MlspecError` when storage does not have it.
+    """
+    seen = context.worktree.digest(path)
+    if seen is not None and seen.md5 == md5:
+        return
+    resource = context.desired.get(StageResource, producer)
+    fingerprint = context.facts.fingerprints[producer]
+    run = context.recorded.run(resource.model, resource.name, fingerprint)
+    if run is not None:
+        _put_back(resource, run, context)
+    seen = context.worktree.digest(path)
+    if seen is None or seen.md5 != md5:
+        raise MlspecError(
+            f"{path} is not what {producer} wrote",
+            hint="run `mlspec plan`: it says how to mend it",
+        )
+
+
+def _bring_inputs(resource: StageResource, context: Context) -> None:
+    for dependency in resource.dependencies:
+        producer = dependency.producer
+        if producer is None:
+            continue
+        md5 = context.facts.contents[producer][dependency.path]
+        if producer.startswith("stage."):
+            bring_output(context, producer, dependency.path, md5)
+        elif context.worktree.digest(dependency.path) is None:
+            context.dvc.checkout(f"{dependency.path}.dvc")
+            context.worktree.forget(dependency.path)
+
+
+def _job(resource: StageResource, context: Context) -> Job:
+    return Job(
+        address=resource.address,
+        command=resource.command,
+        timeout=resource.stage.timeout,
+        retries=resource.stage.retries,
+        outputs=resource.writes,
+        resources=resource.stage.resources,
+        python=context.desired.spec.python.version,
+        root=context.root,
+        log=context.logs / f"{resource.address}.log",
+        on_line=lambda line: context.on_line(resource.address, line),
+    )
+
+
+def _failed(resource: StageResource, outcome: Outcome, context: Context) -> MlspecError:
+    log = context.logs / f"{resource.address}.log"
+    return MlspecError(
+        "\n".join((f"{resource.address} failed: {outcome.detail}", *outcome.tail)),
+        hint=f"the whole log is {log.relative_to(context.root)}",
+    )
+
+
+def _changed_inputs(resource: StageResource, context: Context) -> list[str]:
+    """What is not, or not any more, what the stage's fingerprint was made of."""
+    context.worktree.forget(*(dependency.path for dependency in resource.dependencies))
+    changed = []
+    for dependency in resource.dependencies:
+        path, producer = dependency.path, dependency.producer
+        expected = dependency.md5 if producer is None else context.facts.contents[producer][path]
+        seen = context.worktree.digest(path)
+        if (seen.md5 if seen else "") != expected:
+            changed.append(path)
+    for address in resource.files:
+        generated = context.desired.get(FileResource, address).generated
+        if context.worktree.read_text(generated.path) != generated.text:
+            changed.append(generated.path)
+    return changed
+
+
+def _check_written(resource: StageResource, context: Context) -> None:
+    """Every output is there and can be kept; what people or services read is a file."""
+    artifact = context.desired.get(ModelResource, f"model.{resource.model}").artifact
+    files = {resource.stage.metrics, resource.stage.predictions, artifact and artifact.path}
+    for path in resource.writes:
+        try:
+            seen = context.worktree.digest(path)
+        except MlspecError as error:
+            remove_output(context.root / path)  # while it is there, no plan can be made
+            raise MlspecError(
+                f"{resource.address} wrote what cannot be kept: {error.message}",
+                hint="have the stage write files and folders, no links",
+            ) from error
+        if seen is None:
+            remove_output(context.root / path)  # a link to nothing
+            raise MlspecError(
+                f"{resource.address} ended well and did not write {path}",
+                hint="write it, or take it out of the stage's outputs",
+            )
+        if path in files and seen.nfiles is not None:
+            raise MlspecError(
+                f"{resource.address} made {path} a folder", hint="have the stage write a file"
+            )
+
+
+def _check_untouched(
+    resource: StageResource, context: Context, before: dict[str, tuple[int, ...]]
+) -> None:
+    after = _stamps_of_others(resource, context)
+    changed = [path for path in sorted(before | after) if before.get(path) != after.get(path)]
+    if changed:
+        context.worktree.forget(*changed)
+        raise MlspecError(
+            f"{resource.address} wrote to {', '.join(changed)}, which it does not own",
+            hint="add it to the stage's outputs, or have the stage leave it alone; "
+            "`mlspec apply` restores what was there",
+        )
+
+
+def _stamps_of_others(resource: StageResource, context: Context) -> dict[str, tuple[int, ...]]:
+    """Inode, size and time of what other stages have written: they tell whether anybody writes."""
+    stamps: dict[str, tuple[int, ...]] = {}
+    for stage in context.desired.of(StageResource):
+        for path in stage.writes if stage.address != resource.address else ():
+            with contextlib.suppress(OSError):
+                found = (context.root / path).stat()
+                stamps[path] = (found.st_ino, found.st_size, found.st_mtime_ns)
+    return stamps
+
+
+def _metrics(resource: StageResource, context: Context) -> dict[str, float]:
+    path = resource.stage.metrics
+    return load_metrics(context.root / path, path) if path else {}
+
+
+def _commit(resource: StageResource, context: Context, fingerprint: str) -> dict[str, Any]:
+    """Have DVC record the run; the entry in dvc.lock, which has the stage's fingerprint.
+
+    An entry that says that the outputs were made of other inputs than they were must not stay: a
+    later plan would believe it.
+    """
+    changed = _changed_inputs(resource, context)
+    if not changed:
+        before = _lock_text(resource, context)
+        context.dvc.commit(pipeline_path(resource.model), resource.name)
+        entry = _entry(resource, context)
+        if entry_fingerprint(entry) == fingerprint:
+            return entry
+        lock = context.root / lock_path(resource.model)
+        write_atomic(lock, before) if before else lock.unlink()
+        changed = ["what it reads"]
+    raise MlspecError(
+        f"{resource.address} ran, and {', '.join(changed)} changed meanwhile",
+        hint="apply again: the run is not recorded, because nobody can say what it was made of",
+    )
+
+
+def _lock_text(resource: StageResource, context: Context) -> str:
+    return context.worktree.read_text(lock_path(resource.model)) or ""
+
+
+def _entry(resource: StageResource, context: Context) -> dict[str, Any]:
+    path = lock_path(resource.model)
+    entries = parse_lock(_lock_text(resource, context), path)
+    if resource.name not in entries:
+        raise MlspecError(f"{path} has no entry for {resource.name}")
+    return entry_as_dict(entries[resource.name])
+
+
+def _records(resource: StageResource, run: Run, context: Context) -> dict[str, Record | None]:
+    path = run_path(resource.model, resource.name, run.fingerprint)
+    return {path: run, **_heads(resource, run, context)}
+
+
+def _heads(resource: StageResource, run: Run, context: Context) -> dict[str, Record | None]:
+    state = context.recorded.model_state(resource.model) or ModelState()
+    runs = {**state.runs, resource.name: run.fingerprint}
+    return {state_path(resource.model): state.model_copy(update={"runs": runs, "retired": False})}
+
+
+def _said(run: Run) -> str:
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in sorted(run.metrics.items())[:4])
+    wrote = len(entry_outputs(run.entry))
+    return metrics or f"{wrote} output{'' if wrote == 1 else 's'}"

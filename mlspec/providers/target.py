@@ -1,0 +1,77 @@
+"""What every kind of target can do with a deployment; `local` is the first.
+
+A target is made for one entry of `targets` in the spec. Its verbs take a deployment's name. Only
+`observe` and `logs` may be called while planning: they change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What a target is told to run. `version` is the model's, `tag` the Bento's name and version.
+
+    `workers` is how many processes answer, `memory` the bytes that each may use, `capture` the
+    share of requests that are kept.
+    """
+
+    digest: str
+    path: Path
+    bento: Path
+    tag: str
+    model: str
+    version: int
+    workers: int
+    memory: int | None
+    capture: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What a target runs for a deployment, as observed.
+
+    `status` is `serving` (at least one worker answers), `stopped` (by a command) or `down` (it
+    should serve and does not). `release` is the digest of what runs or ran last.
+    """
+
+    status: Literal["serving", "stopped", "down"]
+    release: str
+    model: str
+    version: int
+    url: str
+    since: str
+    workers: int
+    ready: int
+    restarts: int
+
+
+class Target(Protocol):
+    """Where deployments run."""
+
+    def observe(self, deployment: str) -> Running | None:
+        """What runs; nothing if the deployment was never here."""
+
+    def deploy(
+        self, deployment: str, release: Release, smoke: Sequence[Mapping[str, Any]]
+    ) -> Running:
+        """Take a release into service without failing a request.
+
+        `RolledBack` if it is not ready or does not answer the smoke rows: what served still does.
+        """
+
+    def stop(self, deployment: str) -> None:
+        """End it, keeping what is needed to start it again; nothing to do if it does not run."""
+
+    def start(self, deployment: str) -> Running:
+        """Run again what ran last."""
+
+    def destroy(self, deployment: str) -> None:
+        """Stop it and forget it."""
+
+    def logs(self, deployment: str) -> tuple[Path, ...]:
+        """Its log files, the newest last."""

@@ -1,0 +1,60 @@
+"""Every kind of target by its name, and what runs on this machine.
+
+Comes in: a repository's root and what the spec says of a target. Goes out: a :class:`Target`. A
+package adds a kind by an entry point in the group `mlspec.targets`: a class, or a function, that is
+called with the root, the target's name and its port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from mlspec.errors import MlspecError
+from mlspec.providers.local.rundir import list_runs, load_state
+from mlspec.providers.target import Target
+from mlspec.resources import DeploymentResource
+
+LOCAL = "local"
+KINDS = {LOCAL: "mlspec.providers.local.client:LocalTarget"}
+"""Modules and names in them; a module is imported when a target of its kind is asked for."""
+GROUP = "mlspec.targets"
+Make = Callable[[Path, str, int], Target]
+
+
+def make_target(root: Path, name: str, *, kind: str = LOCAL, port: int = 0) -> Target:
+    """The target of this name; its port matters only to what will be started there."""
+    return _load(kind)(root, name, port)
+
+
+def target_of(root: Path, resource: DeploymentResource) -> Target:
+    """Where a deployment runs."""
+    return make_target(root, resource.target, kind=resource.kind, port=resource.port)
+
+
+def found_here(root: Path) -> tuple[tuple[str, str], ...]:
+    """Deployment and target of all that was started from this checkout and not destroyed since.
+
+    They may be unknown to the spec and to the ledger: an apply was killed before it recorded them.
+    """
+    return tuple(
+        (deployment, target)
+        for run_dir in list_runs(root)
+        if load_state(run_dir) is not None
+        for deployment, _, target in [run_dir.name.partition("@")]
+    )
+
+
+def _load(kind: str) -> Make:
+    make: Make
+    if kind in KINDS:
+        module, _, name = KINDS[kind].partition(":")
+        make = getattr(import_module(module), name)
+        return make
+    for point in entry_points(group=GROUP, name=kind):
+        make = point.load()
+        return make
+    known = ", ".join(sorted({*KINDS, *entry_points(group=GROUP).names}))
+    raise MlspecError(f"there is no kind of target named {kind}", hint=f"there are: {known}")

@@ -1,0 +1,237 @@
+"""The way through: load, resolve, observe, plan, apply, record.
+
+A :class:`Project` is a repository with a spec, opened for one command. Every command that plans or
+applies goes through it; nothing else wires the parts together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlspec.atomic import OWN, make_own_folder
+from mlspec.errors import MlspecError
+from mlspec.git import Git, GitError
+from mlspec.ledger.state import Recorded, load_recorded
+from mlspec.ledger.store import Ledger
+from mlspec.observe import observe, place_of
+from mlspec.plan import Action, Outcome, Plan, Report, Status, Step
+from mlspec.planner import (
+    NONE,
+    Facts,
+    Leave,
+    conclude,
+    make_destroy_plan,
+    make_restore_plan,
+    survey,
+)
+from mlspec.resolve import GitFiles, resolve
+from mlspec.resources import Desired, Observed
+from mlspec.spec.load import ROOT, Loaded, load_spec
+from mlspec.spec.show import redact
+from mlspec.worktree import Worktree
+
+if TYPE_CHECKING:
+    from mlspec.apply import Event
+
+SHARED = ("model.", "deployment.")
+"""Steps whose records go to the remote at once; others may wait for the end."""
+NEEDS_DVC = {Action.RUN, Action.RESTORE, Action.ADOPT, Action.DEPLOY, Action.ROLLBACK}
+
+
+@dataclass
+class Project:
+    """A repository that has a spec at its root."""
+
+    root: Path
+    git: Git
+    ledger: Ledger
+    worktree: Worktree
+    leave: Leave = NONE
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        return load_spec(self.root)
+
+    @cached_property
+    def desired(self) -> Desired:
+        """What the spec asks for, of the files as they were when this was first asked."""
+        return resolve(self.loaded, self.worktree, self._git_files())
+
+    def recorded(self) -> Recorded:
+        """What the ledger has now."""
+        self.ledger.reload()
+        return load_recorded(self.ledger)
+
+    def observe(self) -> Observed:
+        """What is there now."""
+        return observe(self.desired, self.worktree)
+
+    def survey(self) -> Facts:
+        """The three readings of this moment, and what follows from them."""
+        return survey(self.desired, self.observe(), self.recorded(), self.leave)
+
+    def plan(self) -> Plan:
+        """From the readings to a plan; takes the ledger from the remote where there is none yet."""
+        self.ledger.ensure_local()
+        return self.plan_of(self.survey())
+
+    def plan_of(self, facts: Facts) -> Plan:
+        """The plan that a survey of this project comes to."""
+        return conclude(facts, commit=self.git.head(), ledger=self.ledger.tip)
+
+    def destroy_plan(self) -> Plan:
+        """A plan that stops and forgets every deployment."""
+        self.ledger.ensure_local()
+        return make_destroy_plan(
+            self.desired,
+            self.observe(),
+            self.recorded(),
+            commit=self.git.head(),
+            ledger=self.ledger.tip,
+        )
+
+    def restore_plan(self) -> Plan:
+        """A plan that brings the outputs of every known run into the worktree."""
+        self.ledger.ensure_local()
+        self.leave = Leave(bring=True)
+        return make_restore_plan(
+            self.desired,
+            self.observe(),
+            self.recorded(),
+            commit=self.git.head(),
+            ledger=self.ledger.tip,
+        )
+
+    @property
+    def place(self) -> str:
+        """Names this machine and checkout."""
+        return place_of(self.root)
+
+    def _git_files(self) -> GitFiles:
+        paths = [dataset.path for dataset in self.loaded.spec.datasets.values()]
+        ignored = frozenset[str]()
+        listed = self.git.run(
+            "ls-files", "-z", "--", *(f":(literal){path}" for path in (OWN, *paths))
+        )
+        tracked = frozenset(_with_parents(listed.split("\0")))
+        if OWN in tracked:
+            raise MlspecError(
+                f"Git tracks files in {OWN}, which mlspec trusts as its own",
+                hint=f"take them out of Git: git rm -r --cached {OWN}",
+            )
+        if others := [path for path in paths if path not in tracked]:
+            listed = self.git.call(
+                "check-ignore", "-z", "--stdin", stdin="\0".join(others).encode()
+            ).stdout.decode()
+            ignored = frozenset(filter(None, listed.split("\0")))
+        return GitFiles(tracked, ignored)
+
+
+@contextmanager
+def open_project(start: Path) -> Iterator[Project]:
+    """The project that `start` lies in; its memory of digests is kept when the block ends.
+
+    Raises :class:`MlspecError` outside of a Git repository, or when its root has no spec.
+    """
+    git = Git(start)
+    root = git.toplevel
+    if not (root / ROOT).exists():
+        nearer = next((p for p in (start, *start.parents) if (p / ROOT).exists()), None)
+        raise MlspecError(
+            f"there is no {ROOT} at the root of the Git repository, {root}",
+            hint=f"the spec in {nearer} must be at the root: run `git init` there"
+            if nearer
+            else "`mlspec init` makes a project; in an empty folder of its own, not below another",
+        )
+    git = Git(root)
+    with suppress(OSError):
+        make_own_folder(root)
+    with Worktree(root) as worktree:
+        try:
+            yield Project(root, git, Ledger(git), worktree)
+        finally:
+            git.close()
+
+
+def apply_project(
+    project: Project,
+    plan: Plan,
+    *,
+    command: str,
+    on_event: Callable[[Event], None],
+) -> Report:
+    """Carry `plan` out and record every step; the caller holds the lock.
+
+    Raises :class:`MlspecError` when the ledger cannot be written or published.
+    """
+    from mlspec.apply import Printed, apply_plan
+    from mlspec.dvc.client import Dvc
+    from mlspec.executors.local import LocalExecutor
+    from mlspec.ledger.entry import make_entry
+    from mlspec.ledger.records import Record
+    from mlspec.providers.context import Context, Source
+
+    entry = make_entry(project.git, command, plan.digest)
+    head = project.git.head()
+    with Dvc(project.root) as dvc:
+        context = Context(
+            root=project.root,
+            desired=project.desired,
+            facts=Facts(project.desired, project.observe(), project.recorded()),
+            recorded=project.recorded(),
+            worktree=project.worktree,
+            dvc=dvc,
+            executor=LocalExecutor(),
+            logs=project.root / ".mlspec" / "logs" / _run_name(),
+            source=Source(head, entry.dirty, project.git.commit_time() if head else 0),
+            place=project.place,
+            on_line=lambda address, line: on_event(Printed(address, line)),
+        )
+
+        def look() -> Facts:
+            facts = project.survey()
+            context.recorded = facts.recorded
+            return facts
+
+        def record(step: Step, outcome: Outcome, records: dict[str, Record | None]) -> None:
+            about = entry.about(
+                step.address, step.action.value, outcome.status.value, _remembered(outcome)
+            )
+            try:
+                project.ledger.record(records, about)
+            except GitError as error:
+                raise MlspecError(
+                    f"{step.address} ({outcome.status}) cannot be recorded: {error.message}",
+                    hint=error.hint or "mend the cause and apply again",
+                ) from error
+            if step.address.startswith(SHARED) and outcome.status is Status.DONE:
+                project.ledger.publish()
+
+        if any(step.action in NEEDS_DVC for step in plan.steps):
+            dvc.warm_up()
+        report = apply_plan(plan, context, look=look, record=record, on_event=on_event)
+    project.ledger.publish()
+    return report
+
+
+def _remembered(outcome: Outcome) -> str:
+    """What the ledger keeps of an outcome: no line of a user's program, which may hold a secret."""
+    return redact(outcome.detail.split("\n", 1)[0][:500])
+
+
+def _run_name() -> str:
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S") + f"-{os.getpid()}"
+
+
+def _with_parents(paths: list[str]) -> Iterator[str]:
+    """Each tracked path and the folders that it lies in: a dataset may be a folder."""
+    for path in filter(None, paths):
+        yield path
+        yield from (str(parent) for parent in Path(path).parents if str(parent) != ".")

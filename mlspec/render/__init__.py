@@ -1,0 +1,1 @@
+"""Text and JSON views of plans, reports and problems."""

@@ -1,0 +1,289 @@
+"""From a spec to the desired state: every resource, with what it is made of.
+
+Comes in: a :class:`~mlspec.spec.models.Spec` and the files of the repository, read through a
+:class:`~mlspec.worktree.Worktree`. Goes out: :class:`~mlspec.resources.Desired`. The compilers run
+here, for generated files are resources like the others. Needs no data: what is not in the worktree
+counts as last recorded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from mlspec.compilers.bento import compile_bento
+from mlspec.compilers.card import compile_card
+from mlspec.compilers.dvc import (
+    compile_pipeline,
+    compile_storage,
+    params_path,
+    stage_command,
+    stage_params,
+    stage_paths,
+)
+from mlspec.compilers.generated import GeneratedFile
+from mlspec.compilers.gitattributes import compile_gitattributes, merge_block
+from mlspec.compilers.github import compile_github
+from mlspec.errors import Diagnostic, SpecError
+from mlspec.imports import trace_code
+from mlspec.resources import (
+    DatasetResource,
+    Dependency,
+    DependencyKind,
+    DeploymentResource,
+    Desired,
+    FileResource,
+    GateResource,
+    ModelResource,
+    Resource,
+    StageResource,
+)
+from mlspec.spec.checks.overlaps import parents
+from mlspec.spec.load import Loaded
+from mlspec.spec.models import Model, Spec, Stage
+from mlspec.worktree import Worktree
+
+MOST_BYTES_IN_GIT = 10 * 1024 * 1024
+"""Data of a team's own that are new and larger are kept in storage, not in Git."""
+
+BLOCKS = (".gitattributes",)
+"""Files that people own and mlspec keeps a block of."""
+
+_SCRIPT = re.compile(
+    r"(?:^|[\s/])python[0-9.]*(?:\s+-[a-zA-Z]+)*\s+([A-Za-z0-9_][\w./-]*\.py)(?=\s|$)"
+)
+_PIN = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*==\s*([A-Za-z0-9.+!_-]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class GitFiles:
+    """What resolving asks Git: which datasets it tracks, and which it ignores."""
+
+    tracked: frozenset[str] = frozenset()
+    ignored: frozenset[str] = frozenset()
+
+
+def resolve(loaded: Loaded, worktree: Worktree, git_files: GitFiles) -> Desired:
+    """The desired state; raises :class:`SpecError` when files that it names are missing."""
+    resolver = _Resolver(loaded, worktree, git_files)
+    resources = {resource.address: resource for resource in resolver.resources()}
+    if resolver.problems:
+        raise SpecError(resolver.problems)
+    return Desired(loaded.spec, loaded.digest, dict(sorted(resources.items())))
+
+
+class _Resolver:
+    def __init__(self, loaded: Loaded, worktree: Worktree, git_files: GitFiles) -> None:
+        self.loaded = loaded
+        self.spec: Spec = loaded.spec
+        self.worktree = worktree
+        self.git_files = git_files
+        self.problems: list[Diagnostic] = []
+        self.producers = {
+            path: f"stage.{model_name}.{stage_name}"
+            for model_name, model in self.spec.models.items()
+            for stage_name, stage in model.stages.items()
+            for path in stage_paths(stage, datasets={}).writes
+        }
+        self.dataset_paths = {d.path: name for name, d in self.spec.datasets.items()}
+        self.storage = tuple(f"file.{g.path}" for g in compile_storage(self.spec.storage))
+        requirements = self.spec.python.requirements
+        self.requirements = requirements if worktree.exists(requirements) else None
+
+    def resources(self) -> Iterator[Resource]:
+        yield from map(FileResource, self.project_files())
+        for name in self.spec.datasets:
+            yield self.dataset(name)
+        for name, model in self.spec.models.items():
+            yield from self.model(name, model)
+        yield from self.deployments()
+
+    def project_files(self) -> Iterator[GeneratedFile]:
+        yield from compile_storage(self.spec.storage)
+        block = compile_gitattributes()
+        text = merge_block(self.worktree.read_text(block.path) or "", block.text)
+        yield GeneratedFile(block.path, text, block.owner, block.consequence)
+        yield from compile_github(self.spec)
+
+    def dataset(self, name: str) -> DatasetResource:
+        dataset = self.spec.datasets[name]
+        seen = self.worktree.digest(dataset.path)
+        recorded = self.worktree.recorded_digest(dataset.path)
+        in_git = dataset.path in self.git_files.tracked or (
+            recorded is None
+            and dataset.path not in self.git_files.ignored
+            and seen is not None
+            and seen.size <= MOST_BYTES_IN_GIT
+        )
+        if seen is None and recorded is None and dataset.source is None:
+            self.problem(
+                "MLS601",
+                f"{dataset.path} does not exist",
+                f"dataset.{name}",
+                "path",
+                "put the data there, or say where they come from: source: {url: ...}",
+            )
+        return DatasetResource(name, dataset, in_git, self.storage)
+
+    def model(self, name: str, model: Model) -> Iterator[Resource]:
+        stages = {
+            stage_name: stage.model_copy(update={"command": stage_command(stage)})
+            for stage_name, stage in model.stages.items()
+        }
+        model = model.model_copy(update={"stages": stages})
+        # data are dependencies only when a stage names them as inputs; params go by their values
+        data = ("pipelines", *self.producers, *self.dataset_paths)
+        for stage_name, stage in model.stages.items():
+            for given in stage.code:
+                if not self.worktree.exists(given):
+                    self.problem(
+                        "MLS603",
+                        f"code {given} does not exist",
+                        f"stage.{name}.{stage_name}",
+                        "code",
+                        "name a file or a folder of the repository",
+                    )
+        for stage_name, stage in model.stages.items():
+            for script in _SCRIPT.findall(stage.command):
+                if not self.worktree.exists(script) and script not in self.producers:
+                    self.problem(
+                        "MLS605",
+                        f"the command runs {script}, which does not exist",
+                        f"stage.{name}.{stage_name}",
+                        "command",
+                        "write the script, or mend its name",
+                    )
+        code = {
+            stage_name: trace_code(stage.command, self.worktree, stage.code, data)
+            for stage_name, stage in model.stages.items()
+        }
+        for stage_name, paths in code.items():
+            self.check_code(f"stage.{name}.{stage_name}", paths)
+        pipeline = compile_pipeline(
+            name,
+            model,
+            python=self.spec.python,
+            datasets=self.spec.datasets,
+            code=code,
+            requirements=self.requirements,
+        )
+        yield from map(FileResource, pipeline)
+        yield FileResource(compile_card(name, model, self.spec))
+        files = tuple(sorted({*(f"file.{g.path}" for g in pipeline), *self.storage}))
+        for stage_name, stage in model.stages.items():
+            yield StageResource(
+                model=name,
+                name=stage_name,
+                stage=stage,
+                dependencies=tuple(self.dependencies(name, stage_name, stage, code[stage_name])),
+                params={params_path(name): stage_params(self.spec.python, stage_name, stage)},
+                command=stage_command(stage),
+                writes=stage_paths(stage, datasets=self.spec.datasets).writes,
+                files=files,
+            )
+        for gate_name, gate in model.gates.items():
+            yield GateResource(name, gate_name, gate)
+        yield ModelResource(
+            name,
+            model,
+            stages=tuple(f"stage.{name}.{stage}" for stage in sorted(model.stages)),
+            gates=tuple(f"gate.{name}.{gate}" for gate in sorted(model.gates)),
+        )
+
+    def check_code(self, address: str, code: tuple[str, ...]) -> None:
+        """Code that a stage wrote is known by the whole output, so it cannot be a part of one."""
+        for path in code:
+            folder = next((parent for parent in parents(path) if parent in self.producers), None)
+            if folder is not None or self.producers.get(path) == address:
+                maker = self.producers[folder or path]
+                self.problem(
+                    "MLS604",
+                    f"{path} is code, and {maker} writes {folder or 'it'}",
+                    address,
+                    "command",
+                    "keep code in a folder that no stage writes",
+                )
+
+    def dependencies(
+        self, model: str, name: str, stage: Stage, code: tuple[str, ...]
+    ) -> Iterator[Dependency]:
+        found: dict[str, Dependency] = {}
+        for given in stage.inputs:
+            dataset = self.spec.datasets.get(given)
+            path = dataset.path if dataset else given
+            found.setdefault(path, self.input(path, f"stage.{model}.{name}", given))
+        for path in code:
+            found.setdefault(path, self.known(path, DependencyKind.CODE))
+        if self.requirements is not None:
+            path = self.requirements
+            found.setdefault(path, self.known(path, DependencyKind.REQUIREMENTS))
+        yield from (found[path] for path in sorted(found))
+
+    def input(self, path: str, address: str, given: str) -> Dependency:
+        if path in self.dataset_paths:
+            producer = f"dataset.{self.dataset_paths[path]}"
+            return Dependency(path, DependencyKind.DATASET, producer=producer)
+        if path in self.producers:
+            return Dependency(path, DependencyKind.INPUT, producer=self.producers[path])
+        seen = self.worktree.digest(path)
+        if seen is None:
+            self.problem(
+                "MLS602",
+                f"input {given} does not exist, and no stage writes it",
+                address,
+                "inputs",
+                "name a dataset, a file of the repository or an output of a stage",
+            )
+        return Dependency(path, DependencyKind.INPUT, seen.md5 if seen else "")
+
+    def known(self, path: str, kind: DependencyKind) -> Dependency:
+        if path in self.producers:
+            return Dependency(path, kind, producer=self.producers[path])
+        seen = self.worktree.digest(path)
+        return Dependency(path, kind, seen.md5 if seen else "")
+
+    def deployments(self) -> Iterator[Resource]:
+        pins = self.pins()
+        for name, deployment in self.spec.deployments.items():
+            model = self.spec.models[deployment.model]
+            files = compile_bento(name, deployment, deployment.model, model, pins)
+            yield from map(FileResource, files)
+            for target_name in deployment.targets:
+                target = self.spec.targets[target_name]
+                yield DeploymentResource(
+                    name=name,
+                    target=target_name,
+                    deployment=deployment,
+                    port=target.port,
+                    service={g.path.rpartition("/")[2]: g.text for g in files},
+                    settings={
+                        **deployment.resources.model_dump(mode="json"),
+                        "port": target.port,
+                        "capture": deployment.capture and deployment.capture.model_dump(),
+                    },
+                    files=tuple(f"file.{generated.path}" for generated in files),
+                    after=tuple(self.earlier(name, target_name)),
+                    kind=target.kind,
+                )
+
+    def earlier(self, deployment: str, target: str) -> Iterator[str]:
+        """The same deployment on the targets that come before, nearest first."""
+        on = self.spec.deployments[deployment].targets
+        before = self.spec.targets[target].after
+        while before is not None:
+            if before in on:
+                yield f"deployment.{deployment}@{before}"
+            before = self.spec.targets[before].after
+
+    def pins(self) -> Mapping[str, str]:
+        """Package to version, of what the requirements file pins."""
+        if self.requirements is None:
+            return {}
+        text = self.worktree.read_text(self.requirements) or ""
+        found = (_PIN.match(line) for line in text.splitlines())
+        return {m[1].lower().replace("_", "-"): m[2] for m in found if m}
+
+    def problem(self, code: str, message: str, address: str, field: str, hint: str) -> None:
+        place = self.loaded.place(address)
+        self.problems.append(Diagnostic(code, message, address, field, place, hint))

@@ -1,0 +1,229 @@
+"""The desired state: what the spec asks for, resolved against the files of the repository.
+
+Made by :func:`mlspec.resolve.resolve`, read by the planner and by providers. Every resource has an
+address, and :class:`Desired` holds them by address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from mlspec.compilers.generated import GeneratedFile
+from mlspec.spec.models import Artifact, Dataset, Deployment, Gate, Model, Spec, Stage
+
+
+class DependencyKind(StrEnum):
+    """Why a stage reads a file; it decides the words of a reason."""
+
+    CODE = "code"
+    INPUT = "input"
+    DATASET = "dataset"
+    REQUIREMENTS = "requirements"
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """A path that a stage reads. `md5` is unknown (`None`) when `producer` writes it.
+
+    `producer` is the address of the stage or dataset that the content comes from.
+    """
+
+    path: str
+    kind: DependencyKind
+    md5: str | None = None
+    producer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileResource:
+    """A generated file."""
+
+    generated: GeneratedFile
+
+    @property
+    def address(self) -> str:
+        return f"file.{self.generated.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetResource:
+    """A dataset. `in_git`: the data are Git's, so nothing has to be kept in storage."""
+
+    name: str
+    dataset: Dataset
+    in_git: bool
+    files: tuple[str, ...]
+
+    @property
+    def address(self) -> str:
+        return f"dataset.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class StageResource:
+    """A stage with everything that its fingerprint is made of.
+
+    `params` has the shape of dvc.lock: file, then key, then value. `files` are the addresses of the
+    generated files that define the stage.
+    """
+
+    model: str
+    name: str
+    stage: Stage
+    dependencies: tuple[Dependency, ...]
+    params: Mapping[str, Mapping[str, Any]]
+    command: str
+    writes: tuple[str, ...]
+    files: tuple[str, ...]
+
+    @property
+    def address(self) -> str:
+        return f"stage.{self.model}.{self.name}"
+
+    @property
+    def producers(self) -> tuple[str, ...]:
+        return tuple(
+            dict.fromkeys(dep.producer for dep in self.dependencies if dep.producer is not None)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GateResource:
+    """A gate of a model."""
+
+    model: str
+    name: str
+    gate: Gate
+
+    @property
+    def address(self) -> str:
+        return f"gate.{self.model}.{self.name}"
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """The gate as the ledger keeps it: the fields that differ from their defaults."""
+        return self.gate.model_dump(mode="json", exclude_defaults=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelResource:
+    """A model as something that has versions."""
+
+    name: str
+    model: Model
+    stages: tuple[str, ...]
+    gates: tuple[str, ...]
+
+    @property
+    def address(self) -> str:
+        return f"model.{self.name}"
+
+    @property
+    def artifact(self) -> Artifact | None:
+        return self.model.artifact
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentResource:
+    """A deployment on one target.
+
+    `service` are the texts of the generated service's files by name, `settings` what its processes
+    get: both are part of a release.
+    """
+
+    name: str
+    target: str
+    deployment: Deployment
+    port: int
+    service: Mapping[str, str]
+    settings: Mapping[str, Any]
+    files: tuple[str, ...]
+    after: tuple[str, ...] = ()
+    kind: str = "local"
+
+    @property
+    def address(self) -> str:
+        return f"deployment.{self.name}@{self.target}"
+
+    @property
+    def smoke(self) -> tuple[Mapping[str, Any], ...]:
+        """The rows that a release must answer before it gets traffic."""
+        return tuple(smoke.input for smoke in self.deployment.smoke)
+
+
+Resource = (
+    FileResource
+    | DatasetResource
+    | StageResource
+    | GateResource
+    | ModelResource
+    | DeploymentResource
+)
+Kind = TypeVar("Kind", bound=Resource)
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """Every resource of the spec, by address."""
+
+    spec: Spec
+    digest: str
+    resources: Mapping[str, Resource]
+
+    def of(self, kind: type[Kind]) -> Iterator[Kind]:
+        """The resources of one kind, by address."""
+        return (resource for resource in self.resources.values() if isinstance(resource, kind))
+
+    def get(self, kind: type[Kind], address: str) -> Kind:
+        """The resource at `address`, which must be of this kind."""
+        resource = self.resources[address]
+        if not isinstance(resource, kind):
+            raise TypeError(f"{address} is not a {kind.__name__}")
+        return resource
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedFile:
+    """A file where a generated one belongs; `ours` tells whether mlspec wrote it."""
+
+    text: str
+    ours: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedDataset:
+    """The md5 of the data that are there, and of those that their `.dvc` file names."""
+
+    md5: str | None
+    recorded_md5: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedStage:
+    """A stage in the worktree: its entry in dvc.lock, and the md5 of each output that is there."""
+
+    entry: Mapping[str, Any] | None
+    outputs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedDeployment:
+    """What runs for a deployment on this machine."""
+
+    running: bool
+    release: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What is there, by address; an address that is missing was not found."""
+
+    files: Mapping[str, ObservedFile]
+    datasets: Mapping[str, ObservedDataset]
+    stages: Mapping[str, ObservedStage]
+    deployments: Mapping[str, ObservedDeployment]
+    place: str
+    """Names this machine and checkout, as :class:`mlspec.ledger.records.Deployed` does."""

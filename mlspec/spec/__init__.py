@@ -1,0 +1,1 @@
+"""The spec language: what users write, loaded and checked."""

@@ -1,0 +1,243 @@
+"""The spec as types: what a user may write, frozen after load.
+
+Comes in: plain data from :mod:`mlspec.spec.load`. Goes out: :class:`Spec`, which nothing changes
+afterwards. The JSON Schema of the language is made from these classes (:mod:`mlspec.spec.schema`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mlspec.spec.paths import RepositoryPath
+from mlspec.spec.quantities import Bytes, Seconds
+
+
+class Section(BaseModel):
+    """A mapping of the spec: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Storage(Section):
+    """Where data and models are kept: any DVC remote; a relative folder counts from the root."""
+
+    url: str = ".mlspec/storage"
+    """A folder, or a URL: s3://, gs://, azure://, ssh://, webdav://, https://."""
+
+
+class Python(Section):
+    """What stages run with; part of every fingerprint."""
+
+    version: str = "3.11"
+    """In quotes, such as "3.11", so that 3.10 stays 3.10."""
+    requirements: RepositoryPath = "requirements.txt"
+    """The file of locked packages that stages and services use."""
+
+
+class Source(Section):
+    """Where a dataset comes from: `url`, or `path` at `rev` of the repository `git`."""
+
+    url: str | None = None
+    """Where to download it."""
+    git: str | None = None
+    """A Git repository that holds it."""
+    path: str | None = None
+    """The file or folder in that repository."""
+    rev: str | None = None
+    """A tag, branch or commit of it."""
+
+
+class Dataset(Section):
+    """A file or folder that stages read; without `source` it is the team's own."""
+
+    path: RepositoryPath
+    """Where it is in this repository: a file or a folder."""
+    description: str = ""
+    owner: str = ""
+    source: Source | None = None
+
+
+class Resources(Section):
+    """What a stage needs, or a service may use; memory in bytes, written `4GiB`."""
+
+    cpus: float = Field(default=1.0, gt=0)
+    """Processor cores."""
+    gpus: int = Field(default=0, ge=0)
+    """Graphics processors."""
+    memory: Bytes | None = None
+    """For example 4GiB: as much as a stage needs, and at most what a service gets."""
+
+
+class Stage(Section):
+    """One command of a model's pipeline; `inputs` are dataset names or paths."""
+
+    command: str
+    """Runs at the top of the repository."""
+    inputs: tuple[RepositoryPath, ...] = ()
+    """Names of datasets, or paths of files and folders."""
+    outputs: tuple[RepositoryPath, ...] = ()
+    """Paths that the command writes."""
+    params: Mapping[str, Any] = Field(default_factory=dict)
+    """What the command reads from pipelines/<model>/params.json, under the stage's name."""
+    code: tuple[RepositoryPath, ...] = ()
+    """Code that no import leads to: imported dynamically, or not Python."""
+    metrics: RepositoryPath | None = None
+    """A JSON file of numbers that the command writes; gates ask for them by name."""
+    predictions: RepositoryPath | None = None
+    """A table that the command writes: a row for each row of the test data."""
+    resources: Resources = Resources()
+    """What the command needs: it is not started on a machine that has less."""
+    timeout: Seconds | None = None
+    """The command is stopped after this time, for example 30m."""
+    retries: int = Field(default=0, ge=0, le=10)
+    """How often a failed command is started again."""
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Every path that the stage writes: outputs, metrics and predictions."""
+        return (*self.outputs, *(path for path in (self.metrics, self.predictions) if path))
+
+
+class Artifact(Section):
+    """The file that is registered and served."""
+
+    path: RepositoryPath
+    format: Literal["onnx", "skops"]
+
+
+class Gate(Section):
+    """A question that a candidate must answer well before it becomes a version.
+
+    `min` and `max` bound `metric`. `against: champion` compares it with the version that serves:
+    the candidate may be worse by `max_drop` at most, and must be better by `min_gain` at least.
+    """
+
+    metric: str
+    """A name in the metrics file of one of the stages."""
+    min: float | None = None
+    """The value is at least this."""
+    max: float | None = None
+    """The value is at most this."""
+    against: Literal["champion"] | None = None
+    max_drop: float | None = Field(default=None, ge=0)
+    min_gain: float | None = Field(default=None, ge=0)
+    without_champion: Literal["pass", "fail"] = "pass"
+    """The answer while nothing serves yet."""
+    level: Literal["fail", "warn"] = "fail"
+    """`fail` stops the candidate, `warn` is only said."""
+
+
+class Card(Section):
+    """What people should know before they use a model."""
+
+    intended_use: str = ""
+    limitations: str = ""
+    risk: Literal["low", "medium", "high"] | None = None
+    """How much harm a wrong answer can do."""
+
+
+class Model(Section):
+    """A pipeline, the artifact it makes and the gates that judge it."""
+
+    stages: Mapping[str, Stage] = Field(min_length=1)
+    """The commands, by name; their order follows from inputs and outputs."""
+    description: str = ""
+    owner: str = ""
+    artifact: Artifact | None = None
+    """The file that is registered and served."""
+    gates: Mapping[str, Gate] = Field(default_factory=dict)
+    """What a candidate must answer well, by name."""
+    card: Card | None = None
+
+
+class Target(Section):
+    """Where deployments run. `local`: supervised processes of this machine behind one port."""
+
+    kind: Literal["local"]
+    port: int = Field(default=3000, ge=1024, le=65535)
+    """Where the deployment of this target listens."""
+    after: str | None = None
+    """The target that must be served first."""
+
+
+class Smoke(Section):
+    """A row that a new release must answer before it gets traffic."""
+
+    input: Mapping[str, Any]
+    """A value for each column of the model."""
+
+
+class Capture(Section):
+    """Which predictions a deployment keeps, with their inputs, where it runs; without it none."""
+
+    sample: float = Field(default=1.0, ge=0, le=1)
+    """The share of requests, from 0 to 1."""
+
+
+class Deployment(Section):
+    """A model that answers requests on targets."""
+
+    model: str
+    """The name of the model that is served."""
+    targets: tuple[str, ...] = Field(min_length=1)
+    """Names of targets."""
+    description: str = ""
+    owner: str = ""
+    resources: Resources = Resources()
+    smoke: tuple[Smoke, ...] = ()
+    """Requests that a new release must answer before it gets traffic."""
+    capture: Capture | None = None
+    """Keep predictions and their inputs, which may be personal data."""
+
+
+class GitHub(Section):
+    """GitHub Actions: plan on pull requests, apply on merge."""
+
+    runner: str = "ubuntu-24.04"
+    """The label of a runner."""
+
+    repository: str | None = None
+    """`owner/name`: apply runs there and nowhere else; without it, anywhere but in forks."""
+
+
+class CI(Section):
+    """Which CI systems workflows are generated for."""
+
+    github: GitHub | None = None
+
+
+class Policy(Section):
+    """Rules for plans; a plan that deletes an address in `protect` is refused."""
+
+    protect: tuple[str, ...] = ()
+    """Models and deployments: model.NAME, deployment.NAME or deployment.NAME@TARGET."""
+
+
+class Spec(Section):
+    """Everything a team declares, of all its files, with defaults merged."""
+
+    mlspec: Literal[1]
+    """The version of the language."""
+    project: str
+    """The name of the project."""
+    include: tuple[str, ...] = ()
+    """More files of the spec: paths, or patterns such as specs/*.yaml."""
+    storage: Storage = Storage()
+    python: Python = Python()
+    datasets: Mapping[str, Dataset] = Field(default_factory=dict)
+    models: Mapping[str, Model] = Field(default_factory=dict)
+    targets: Mapping[str, Target] = Field(default_factory=dict)
+    deployments: Mapping[str, Deployment] = Field(default_factory=dict)
+    ci: CI = CI()
+    policy: Policy = Policy()
+
+
+DEFAULTABLE: Mapping[str, type[Section]] = {
+    "models": Model,
+    "datasets": Dataset,
+    "deployments": Deployment,
+}
+"""The sections whose members take what `defaults` gives them."""

@@ -1,0 +1,41 @@
+"""Durations and sizes as people write them: `30m`, `4GiB`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_BYTES = {
+    "B": 1,
+    "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+    "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
+}  # fmt: skip
+
+
+def parse_seconds(value: object) -> object:
+    """Seconds of `45s`, `30m`, `2h` or `30d`; anything else raises `ValueError`."""
+    return _parse(value, _SECONDS, "a duration such as 45s, 30m, 2h or 30d")
+
+
+def parse_bytes(value: object) -> object:
+    """Bytes of `512MiB`, `4GiB` or `1GB`; anything else raises `ValueError`."""
+    return _parse(value, _BYTES, "a size such as 512MiB or 4GiB")
+
+
+def _parse(value: object, units: dict[str, int], expected: str) -> float:
+    match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([A-Za-z]{1,3})", str(value))
+    if not isinstance(value, str) or match is None or match[2] not in units:
+        raise ValueError(f"expected {expected}")
+    return float(match[1]) * units[match[2]]
+
+
+def _written(units: dict[str, int], example: str) -> WithJsonSchema:
+    pattern = rf"^[0-9]{{1,12}}(\.[0-9]{{1,6}})?({'|'.join(units)})$"
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]})
+
+
+Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0), _written(_SECONDS, "30m")]
+Bytes = Annotated[float, BeforeValidator(parse_bytes), Field(gt=0), _written(_BYTES, "4GiB")]

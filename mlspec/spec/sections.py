@@ -1,0 +1,77 @@
+"""Several spec files to one tree: which file may say what, and what is said twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mlspec.errors import Diagnostic
+from mlspec.spec.show import escape, shorten
+from mlspec.spec.tree import SECTIONS, Node
+
+ROOT_ONLY = ("mlspec", "project", "include")
+
+
+def merge(files: Sequence[Node]) -> tuple[Node, tuple[Diagnostic, ...]]:
+    """One tree of the root file's and the included files' trees, and what clashes.
+
+    Sections of named resources are joined; any other section stands in one file only.
+    """
+    root = files[0]
+    top = Node(root.file, root.line, root.column, root.length, {})
+    problems = [problem for file in files for problem in _add(top, file, first=file is root)]
+    return top, tuple(problems)
+
+
+def _add(top: Node, file: Node, *, first: bool) -> Iterator[Diagnostic]:
+    assert isinstance(file.value, dict) and isinstance(top.value, dict)
+    for section, node in file.value.items():
+        key = file.keys[section]
+        if section in ROOT_ONLY and not first:
+            message = f"`{section}` may stand in the root file only"
+            yield Diagnostic("MLS025", message, field=section, place=key.place, hint="remove it")
+        elif section not in top.value:
+            top.value[section] = _copy(node)
+            top.keys[section] = key
+        elif _joinable(section, node, top.value[section]):
+            yield from _join(section, top.value[section], node)
+        else:
+            yield Diagnostic(
+                "MLS025",
+                f"`{_named(section)}` stands in two files",
+                field=_named(section),
+                place=key.place,
+                hint=f"the other one is at {top.keys[section].place}; keep it in one of them",
+            )
+
+
+def _copy(node: Node) -> Node:
+    """The node, such that joining into it leaves the file's own tree alone."""
+    if not isinstance(node.value, dict):
+        return node
+    return node.holding(dict(node.value), dict(node.keys))
+
+
+def _joinable(section: str, node: Node, other: Node) -> bool:
+    named = section in SECTIONS or section in ("monitors", "alerts")
+    return named and isinstance(node.value, dict) and isinstance(other.value, dict)
+
+
+def _join(section: str, into: Node, node: Node) -> Iterator[Diagnostic]:
+    assert isinstance(into.value, dict) and isinstance(node.value, dict)
+    for name, resource in node.value.items():
+        if name not in into.value:
+            into.value[name] = resource
+            into.keys[name] = node.keys[name]
+            continue
+        address = f"{SECTIONS.get(section, section.removesuffix('s'))}.{_named(name)}"
+        yield Diagnostic(
+            "MLS026",
+            "declared in two files",
+            address,
+            place=node.keys[name].place,
+            hint=f"the other one is at {into.keys[name].place}; rename or remove one of them",
+        )
+
+
+def _named(text: str) -> str:
+    return shorten(escape(text), 40)

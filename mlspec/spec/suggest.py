@@ -1,0 +1,33 @@
+"""The words of hints that several checks use."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from itertools import islice
+
+from mlspec.spec.tree import Node, Path, Problem
+
+_MOST = 500
+"""Names that are compared with a word."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`did you mean ...?` with the closest known word, or nothing when none is close."""
+    # `difflib` takes long, and a name that is meant is about as long as what was written.
+    known = list(islice((name for name in known if abs(len(name) - len(word)) <= 8), _MOST))
+    folded = {name.casefold().replace("_", "-"): name for name in known}
+    exact = folded.get(word.casefold().replace("_", "-"))
+    close = [exact] if exact else difflib.get_close_matches(word[:100], known, n=1, cutoff=0.6)
+    return f"did you mean `{close[0]}`?" if close else ""
+
+
+def known_words(words: Iterable[str]) -> str:
+    """A hint that lists what may stand here."""
+    return "known: " + ", ".join(sorted(words))
+
+
+def mapping_expected(path: Path, node: Node) -> Problem:
+    """Something stands where keys with values should."""
+    hint = "write `key: value` lines below it, or remove it"
+    return Problem("MLS012", path, f"expected a mapping, got {node.kind}", hint)

@@ -1,0 +1,1 @@
+"""Foretell how far diabetes has progressed after a year."""

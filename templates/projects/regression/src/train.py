@@ -1,0 +1,20 @@
+"""Stage `train`: fit the model and write it as ONNX."""
+
+from __future__ import annotations
+
+from diabetes.files import ARTIFACT, TRAIN, load_params, save
+from diabetes.model import export_model, fit_model
+from diabetes.rows import load_rows
+from diabetes.samples import make_samples
+
+
+def main() -> None:
+    params = load_params("train")
+    samples = make_samples(load_rows(TRAIN))
+    model = fit_model(samples, params["alpha"])
+    save(ARTIFACT, export_model(model))
+    print(f"fitted to {len(samples.ids)} rows")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+"""Part of no stage."""
+
+TITLE = "Loans"

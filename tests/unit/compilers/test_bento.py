@@ -1,0 +1,131 @@
+"""A deployment becomes three files, and nothing a user writes becomes code."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+import yaml
+
+from mlspec.compilers.bento import TESTED, compile_bento
+from mlspec.compilers.generated import MARK
+from mlspec.compilers.templates import render_template, templates_folder
+from mlspec.errors import MlspecError
+from mlspec.plan import Consequence
+from mlspec.spec.models import Artifact, Deployment, Model, Resources, Stage
+
+STAGES = {"train": Stage(command="python train.py")}
+
+
+def make_model(kind="onnx"):
+    return Model(stages=STAGES, artifact=Artifact(path=f"models/risk.{kind}", format=kind))
+
+
+def make_files(name="risk", kind="onnx", pins=None, model="credit-risk", **deployment):
+    deployment = Deployment(model=model, targets=("staging",), **deployment)
+    files = compile_bento(name, deployment, model, make_model(kind), pins or {})
+    return {file.path.rpartition("/")[2]: file for file in files}
+
+
+@pytest.mark.parametrize("kind", ["onnx", "skops"])
+def test_three_marked_files_that_cost_a_redeploy(kind):
+    files = make_files(kind=kind)
+    assert sorted(files) == ["bentofile.yaml", "requirements.txt", "service.py"]
+    for file in files.values():
+        assert file.path == f"services/risk/{file.path.rpartition('/')[2]}"
+        assert file.text.splitlines()[0].startswith(f"# {MARK} from deployment.risk")
+        assert file.owner == "deployment.risk"
+        assert file.consequence is Consequence.REDEPLOY
+        assert file.text.endswith("\n")
+
+
+@pytest.mark.parametrize("kind", ["onnx", "skops"])
+def test_the_service_is_python_that_needs_no_mlspec(kind):
+    tree = ast.parse(make_files(kind=kind)["service.py"].text)
+    imported = {
+        name
+        for node in ast.walk(tree)
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert not [name for name in imported if name.startswith("mlspec")]
+    assert "pickle" not in imported
+    assert "bentoml" in imported
+
+
+def test_same_spec_same_bytes():
+    assert make_files() == make_files()
+
+
+def test_a_description_changes_nothing():
+    assert make_files(description="one") == make_files(description="another")
+
+
+def test_processors_become_workers():
+    def workers(cpus):
+        text = make_files(resources=Resources(cpus=cpus))["service.py"].text
+        return next(line for line in text.splitlines() if line.startswith("WORKERS"))
+
+    assert workers(0.5) == "WORKERS = 1"
+    assert workers(2) == "WORKERS = 2"
+    assert workers(2.5) == "WORKERS = 3"
+
+
+def test_the_users_pins_win_over_the_tested_ones():
+    pins = {"NumPy": "1.26.4", "scikit_learn": "1.5.2", "torch": "2.0"}
+    lines = make_files(kind="skops", pins=pins)["requirements.txt"].text.splitlines()[1:]
+    assert lines == [
+        f"bentoml=={TESTED['bentoml']}",
+        "numpy==1.26.4",
+        f"orjson=={TESTED['orjson']}",
+        "scikit-learn==1.5.2",
+        f"skops=={TESTED['skops']}",
+    ]
+
+
+def test_pandas_is_taken_along_only_if_the_user_has_it():
+    assert "pandas" not in make_files(kind="skops")["requirements.txt"].text
+    pinned = make_files(kind="skops", pins={"pandas": "2.2.3"})["requirements.txt"].text
+    assert "pandas==2.2.3\n" in pinned
+
+
+def test_the_bento_includes_only_what_is_named():
+    files = make_files()
+    content = yaml.safe_load(files["bentofile.yaml"].text)
+    assert content["name"] == "risk"
+    assert content["include"] == [
+        "service.py", "requirements.txt", "model/model.json", "model/model.onnx",
+    ]  # fmt: skip
+    assert content["python"]["lock_packages"] is False
+    assert content["python"]["packages"] == files["requirements.txt"].text.splitlines()[1:]
+
+
+@pytest.mark.parametrize("name", ["Risk", "a/b", "a\nb", '"); import os; ("', "", "-a", "a" * 64])
+def test_a_name_that_is_no_name_is_refused(name):
+    with pytest.raises(MlspecError, match="can not be the name of a service"):
+        make_files(name=name)
+
+
+def test_a_models_name_does_not_reach_the_source():
+    hostile = 'm"""\nimport os; os.system("true")\n"""'
+    assert make_files(model=hostile)["service.py"] == make_files()["service.py"]
+
+
+def test_a_model_without_artifact_is_refused():
+    deployment = Deployment(model="m", targets=("staging",))
+    with pytest.raises(MlspecError, match=r"deployment\.d serves model\.m, which has no artifact"):
+        compile_bento("d", deployment, "m", Model(stages=STAGES), {})
+
+
+def test_a_template_that_lacks_a_value_is_an_error():
+    with pytest.raises(Exception, match="'header' is undefined"):
+        render_template("service/service.py.jinja", format="onnx")
+
+
+def test_the_templates_are_found():
+    assert (templates_folder() / "service" / "service.py.jinja").is_file()

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlspec.errors import ExitCode, Locked, MlspecError
+from mlspec.git import Git
+from mlspec.ledger.lock import acquire, load_holder, lock_file
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from mlspec.git import Git
+from mlspec.ledger.lock import acquire
+with acquire(Git(Path(sys.argv[1]))):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def hold(git: Git) -> subprocess.Popen[str]:
+    """Another process that holds the lock until it reads a line."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(git.root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_the_holder_is_named(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI_JOB_URL", "https://gitlab.example/j/7")
+    with hold(git) as other:
+        with pytest.raises(Locked) as raised, acquire(git):
+            pass
+        holder = load_holder(git)
+        assert holder is not None
+        assert holder.pid == other.pid
+        assert holder.host == os.uname().nodename
+        for part in ("mlspec <mlspec@localhost>", holder.host, str(other.pid), holder.since):
+            assert part in str(raised.value)
+        assert "https://gitlab.example/j/7" in str(raised.value)
+        assert raised.value.exit_code is ExitCode.LOCKED
+        other.communicate("\n")
+    assert load_holder(git) is None
+
+
+def test_waiting_for_it(git: Git) -> None:
+    with hold(git) as other:
+        assert other.stdin is not None
+        other.stdin.write("\n")
+        other.stdin.flush()
+        with acquire(git, timeout=60) as holder:
+            assert holder.pid == os.getpid()
+
+
+def test_the_lock_of_a_killed_process_is_free(git: Git) -> None:
+    with hold(git) as other:
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+        assert load_holder(git) is not None
+        with acquire(git) as holder:
+            assert load_holder(git) == holder
+
+
+def test_it_is_free_after_an_error(git: Git) -> None:
+    with pytest.raises(KeyError), acquire(git):
+        raise KeyError
+    with acquire(git):
+        assert load_holder(git) is not None
+
+
+def test_two_worktrees_have_one_lock(git: Git, tmp_path: Path) -> None:
+    (git.root / "file").write_text("")
+    git.run("add", "file")
+    git.run("-c", "user.name=x", "-c", "user.email=x@y", "commit", "--quiet", "-m", "Commit")
+    git.run("worktree", "add", "--quiet", str(tmp_path / "second"))
+    with acquire(git), pytest.raises(Locked), acquire(Git(tmp_path / "second")):
+        pass
+
+
+def test_a_lock_that_says_nothing(git: Git) -> None:
+    with hold(git) as other:
+        lock_file(git).write_text("")
+        with pytest.raises(Locked, match="another process"), acquire(git):
+            pass
+        other.communicate("\n")
+
+
+def test_a_lock_that_cannot_be_made(git: Git) -> None:
+    lock_file(git).mkdir()
+    with pytest.raises(MlspecError, match="cannot open"), acquire(git):
+        pass

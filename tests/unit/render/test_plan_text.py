@@ -1,0 +1,86 @@
+"""The plan as a person reads it."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlspec.plan import Action, Base, Consequence, Estimate, FieldChange, Held, Plan, Step
+from mlspec.render.plan_text import render_plan, symbol
+from mlspec.render.style import Style, escape
+
+PLAIN = Style(color=False)
+
+
+def plan(*steps: Step, held: tuple[Held, ...] = ()) -> Plan:
+    return Plan(Base("", "", "sha256:0"), steps, held=held, unchanged=3)
+
+
+def test_an_empty_plan_says_so_in_one_line() -> None:
+    assert render_plan(plan(), PLAIN) == "No changes. 3 resources are as the spec says.\n"
+
+
+def test_what_is_left_alone_is_said_with_its_reason() -> None:
+    text = render_plan(plan(held=(Held("model.m", "candidate rejected: auc 0.5 < 0.8"),)), PLAIN)
+    assert "! model.m: candidate rejected: auc 0.5 < 0.8" in text
+    assert "1 left as it is" in text
+
+
+def test_steps_are_grouped_with_reason_consequence_and_change() -> None:
+    step = Step(
+        "stage.m.train",
+        Action.RUN,
+        Consequence.RETRAIN,
+        "params.depth changed",
+        changes=(FieldChange("params.depth", 3, 4),),
+        estimate=Estimate(2.0, 1),
+    )
+    later = Step("stage.m.evaluate", Action.RUN, Consequence.REEVALUATE, "may", certain=False)
+    assert render_plan(plan(step, later), PLAIN) == (
+        "model.m\n"
+        "  > stage train     params.depth changed [run, retrain, about 2 s]\n"
+        "      params.depth: 3 -> 4\n"
+        "  > stage evaluate  may [may run, reevaluate]\n"
+        "\n"
+        "Plan: 2 to run; 3 unchanged.\n"
+    )
+
+
+def test_many_files_are_counted_unless_explained() -> None:
+    steps = [
+        Step(f"file.cards/{n}.md", Action.CREATE, Consequence.DOCS, "not there yet")
+        for n in range(20)
+    ]
+    assert "cards/0.md and 19 more: create" in render_plan(plan(*steps), PLAIN)
+    assert "cards/19.md" in render_plan(plan(*steps), PLAIN, explain=True)
+
+
+def test_drift_shows_what_was_found() -> None:
+    change = FieldChange("running", True, True, False)
+    step = Step("deployment.d@t", Action.DEPLOY, Consequence.REDEPLOY, "drift", changes=(change,))
+    assert "running: True, found False" in render_plan(plan(step), PLAIN)
+
+
+def test_every_action_has_a_symbol() -> None:
+    assert all(len(symbol(action)[0]) == 1 for action in Action)
+
+
+def test_colour_only_when_asked_for() -> None:
+    step = Step("stage.m.train", Action.RUN, Consequence.RETRAIN, "never run")
+    assert "\x1b[" not in render_plan(plan(step), PLAIN)
+    assert "\x1b[36m>\x1b[0m" in render_plan(plan(step), Style(color=True))
+
+
+@pytest.mark.parametrize(
+    ("hostile", "shown"),
+    [
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("a\nb", "a\\nb"),
+        ("\u202eevil", "\\u202eevil"),
+        ("\u200bzero", "\\u200bzero"),
+        ("plain ünïcode", "plain ünïcode"),
+    ],
+)
+def test_text_cannot_take_the_terminal_over(hostile: str, shown: str) -> None:
+    assert escape(hostile) == shown
+    step = Step("stage.m.train", Action.RUN, Consequence.RETRAIN, hostile)
+    assert shown in render_plan(plan(step), PLAIN)

@@ -1,0 +1,65 @@
+"""An apply as a person follows it."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlspec.apply import Ended, Printed, Started
+from mlspec.plan import Action, Consequence, Outcome, Report, Status, Step
+from mlspec.render.console import Console
+from mlspec.render.progress import Progress, render_report
+
+STEP = Step("stage.m.train", Action.RUN, Consequence.RETRAIN, "never run")
+
+
+def shown(capsys: pytest.CaptureFixture[str], *events: Started | Printed | Ended) -> str:
+    with Progress(Console(), len(events)) as progress:
+        for event in events:
+            progress(event)
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("outcome", "line"),
+    [
+        (
+            Outcome(STEP, Status.DONE, "1 output", seconds=2.0),
+            "     ok  stage.m.train: 1 output (2.0 s)",
+        ),
+        (
+            Outcome(STEP, Status.UNCHANGED, "as it was before"),
+            "   same  stage.m.train: as it was before",
+        ),
+        (
+            Outcome(STEP, Status.DONE, "warning: brier 0.2 > 0.1"),
+            "   warn  stage.m.train: brier 0.2 > 0.1",
+        ),
+        (
+            Outcome(STEP, Status.FAILED, "stage.m.train failed: exit code 2", hint="look"),
+            " failed  stage.m.train: exit code 2\n         = help: look",
+        ),
+        (
+            Outcome(STEP, Status.SKIPPED, "x did not succeed"),
+            "skipped  stage.m.train: x did not succeed",
+        ),
+    ],
+)
+def test_each_step_ends_with_a_line(
+    outcome: Outcome, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert shown(capsys, Started(STEP), Ended(outcome)) == f"{line}\n"
+
+
+def test_what_a_command_prints_cannot_take_the_terminal_over(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert shown(capsys, Printed("stage.m.train", "\x1b[2Jgone")) == (
+        "  stage.m.train | \\x1b[2Jgone\n"
+    )
+
+
+def test_the_report_counts() -> None:
+    done, failed = Outcome(STEP, Status.DONE), Outcome(STEP, Status.FAILED, error_code=3)
+    report = Report((done, done, failed))
+    assert render_report(report) == "Apply: 2 done, 1 failed."
+    assert report.exit_code == 3

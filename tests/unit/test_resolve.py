@@ -1,0 +1,202 @@
+"""From a spec and files to resources: what each is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from mlspec.errors import SpecError
+from mlspec.observe import observe
+from mlspec.resolve import GitFiles, resolve
+from mlspec.resources import (
+    DatasetResource,
+    DependencyKind,
+    DeploymentResource,
+    Desired,
+    FileResource,
+    StageResource,
+)
+from mlspec.spec.load import load_spec
+from mlspec.worktree import Worktree
+
+SPEC = """\
+mlspec: 1
+project: p
+datasets:
+  rows: {path: data/rows.csv}
+models:
+  m:
+    stages:
+      train:
+        command: python src/train.py
+        inputs: [rows, config/labels.txt]
+        params: {depth: 3}
+        outputs: [model.onnx]
+      evaluate:
+        command: python src/evaluate.py
+        inputs: [model.onnx]
+        metrics: metrics.json
+    artifact: {path: model.onnx, format: onnx}
+targets:
+  first: {kind: local, port: 3001}
+  second: {kind: local, port: 3002, after: first}
+deployments:
+  d: {model: m, targets: [first, second]}
+"""
+FILES = {
+    "mlspec.yaml": SPEC,
+    "data/rows.csv": "a\n1\n",
+    "config/labels.txt": "yes\n",
+    "src/train.py": "import shared\n",
+    "src/shared.py": "import json\n",
+    "src/unrelated.py": "\n",
+    "src/evaluate.py": "\n",
+    "requirements.txt": "numpy==2.1.0\nOnnxRuntime == 1.20.1  # pinned\nrich>=13\n",
+}
+Resolve = Callable[..., Desired]
+
+
+@pytest.fixture
+def resolved(tmp_path: Path) -> Resolve:
+    def resolved(
+        changes: Mapping[str, str | None] | None = None, git: GitFiles | None = None
+    ) -> Desired:
+        for path, text in (FILES | dict(changes or {})).items():
+            file = tmp_path / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if text is None:
+                file.unlink(missing_ok=True)
+            else:
+                file.write_text(text)
+        return resolve(load_spec(tmp_path), Worktree(tmp_path), git or GitFiles())
+
+    return resolved
+
+
+def test_a_stage_reads_its_inputs_its_code_and_the_requirements(resolved: Resolve) -> None:
+    stage = resolved().get(StageResource, "stage.m.train")
+    assert {dep.path: dep.kind for dep in stage.dependencies} == {
+        "config/labels.txt": DependencyKind.INPUT,
+        "data/rows.csv": DependencyKind.DATASET,
+        "requirements.txt": DependencyKind.REQUIREMENTS,
+        "src/shared.py": DependencyKind.CODE,
+        "src/train.py": DependencyKind.CODE,
+    }
+    assert stage.writes == ("model.onnx",)
+    assert stage.params == {
+        "pipelines/m/params.json": {"python": {"version": "3.11"}, "train": {"depth": 3}}
+    }
+
+
+def test_content_comes_from_producers(resolved: Resolve) -> None:
+    desired = resolved()
+    train = desired.get(StageResource, "stage.m.train")
+    assert train.producers == ("dataset.rows",)
+    assert desired.get(StageResource, "stage.m.evaluate").producers == ("stage.m.train",)
+
+
+def test_later_targets_come_after_earlier_ones(resolved: Resolve) -> None:
+    desired = resolved()
+    assert desired.get(DeploymentResource, "deployment.d@second").after == ("deployment.d@first",)
+    assert desired.get(DeploymentResource, "deployment.d@first").after == ()
+
+
+def test_what_a_deployment_captures_is_a_setting_of_its_processes(resolved: Resolve) -> None:
+    def capture(text: str) -> object:
+        desired = resolved({"mlspec.yaml": SPEC.replace("first, second]", f"first]{text}")})
+        return desired.get(DeploymentResource, "deployment.d@first").settings["capture"]
+
+    assert capture("") is None
+    assert capture(", capture: {}") == {"sample": 1.0}
+    assert capture(", capture: {sample: 0.25}") == {"sample": 0.25}
+
+
+def test_a_service_takes_the_pins_of_the_project(resolved: Resolve) -> None:
+    path = "file.services/d/requirements.txt"
+    text = resolved().get(FileResource, path).generated.text
+    assert "numpy==2.1.0" in text
+    assert "onnxruntime==1.20.1" in text
+
+
+@pytest.mark.parametrize(
+    ("git", "in_git"),
+    [
+        (GitFiles(tracked=frozenset({"data/rows.csv"})), True),
+        (GitFiles(), True),
+        (GitFiles(ignored=frozenset({"data/rows.csv"})), False),
+    ],
+)
+def test_data_that_git_ignores_belong_in_storage(
+    resolved: Resolve, git: GitFiles, in_git: bool
+) -> None:
+    assert resolved(git=git).get(DatasetResource, "dataset.rows").in_git is in_git
+
+
+def test_large_new_data_belong_in_storage(
+    resolved: Resolve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlspec.resolve.MOST_BYTES_IN_GIT", 3)
+    assert not resolved().get(DatasetResource, "dataset.rows").in_git
+
+
+def test_data_that_are_absent_count_as_recorded(resolved: Resolve, tmp_path: Path) -> None:
+    pointer = f"outs:\n- md5: {'a' * 32}\n  size: 4\n  hash: md5\n  path: rows.csv\n"
+    desired = resolved({"data/rows.csv": None, "data/rows.csv.dvc": pointer})
+    seen = observe(desired, Worktree(tmp_path)).datasets["dataset.rows"]
+    assert (seen.md5, seen.recorded_md5) == (None, "a" * 32)
+
+
+def test_everything_that_is_missing_is_reported_at_once(resolved: Resolve) -> None:
+    with pytest.raises(SpecError) as caught:
+        resolved({"data/rows.csv": None, "config/labels.txt": None})
+    found = {(d.code, d.address): d.place for d in caught.value.diagnostics}
+    assert found.keys() == {("MLS601", "dataset.rows"), ("MLS602", "stage.m.train")}
+    assert all(place is not None for place in found.values())
+
+
+@pytest.mark.parametrize("output", ["src/made", "src/made/rules.py"])
+def test_code_is_no_part_of_what_stages_write(resolved: Resolve, output: str) -> None:
+    spec = SPEC.replace("outputs: [model.onnx]", f"outputs: [model.onnx, {output}]")
+    code = {"src/train.py": "import made.rules\n", "src/made/rules.py": "\n"}
+    with pytest.raises(SpecError) as error:
+        resolved({"mlspec.yaml": spec, **code})
+    (problem,) = error.value.diagnostics
+    assert (problem.code, problem.address) == ("MLS604", "stage.m.train")
+    assert problem.message.startswith("src/made/rules.py is code, and stage.m.train writes ")
+
+
+def test_code_that_another_stage_writes_comes_from_it(resolved: Resolve) -> None:
+    spec = SPEC.replace("metrics: metrics.json", "outputs: [src/shared.py]").replace(
+        "inputs: [model.onnx]", ""
+    )
+    train = resolved({"mlspec.yaml": spec}).get(StageResource, "stage.m.train")
+    assert "stage.m.evaluate" in train.producers
+
+
+def test_a_script_that_is_not_there_is_reported(resolved: Resolve) -> None:
+    with pytest.raises(SpecError) as caught:
+        resolved({"src/train.py": None})
+    assert [d.code for d in caught.value.diagnostics] == ["MLS605"]
+
+
+def test_the_same_input_gives_the_same_bytes(resolved: Resolve) -> None:
+    first, second = resolved(), resolved()
+    assert [f.generated for f in first.of(FileResource)] == [
+        f.generated for f in second.of(FileResource)
+    ]
+    assert first == second
+
+
+def test_a_comment_changes_nothing(resolved: Resolve) -> None:
+    before = resolved()
+    assert resolved({"mlspec.yaml": "# a comment\n" + SPEC}) == before
+
+
+def test_generated_files_have_unique_paths_and_say_so(resolved: Resolve) -> None:
+    from mlspec.compilers.generated import MARK
+
+    files = [resource.generated for resource in resolved().of(FileResource)]
+    assert len({file.path for file in files}) == len(files)
+    assert all(MARK in file.text and file.text.endswith("\n") for file in files)
