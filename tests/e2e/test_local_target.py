@@ -25,6 +25,7 @@ from mlspec.errors import ExitCode, MlspecError, RolledBack
 from mlspec.formats import inspect_artifact
 from mlspec.providers.local.client import LocalTarget
 from mlspec.providers.local.release import load_release, stage_release
+from mlspec.providers.local.rundir import is_alive
 from mlspec.spec.models import Artifact, Deployment, Model, Stage
 
 pytestmark = pytest.mark.slow
@@ -465,6 +466,18 @@ def test_a_port_in_use_is_named_with_its_holder(target, first):
         if sys.platform == "linux":
             assert f"process {os.getpid()}" in caught.value.message
     assert target.observe(NAME) is None
+
+
+def test_a_supervisor_that_is_ending_by_itself_is_no_obstacle(target, first, row):
+    """It still holds its lock, but answers nobody any more."""
+    run_dir = target.run_dir(NAME)
+    run_dir.mkdir(parents=True)
+    dying = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); time.sleep(1)"
+    for act in (lambda: target.stop(NAME), lambda: target.deploy(NAME, first, [row])):
+        with subprocess.Popen([sys.executable, "-c", dying, str(run_dir / "lock")]):
+            wait_for(lambda: is_alive(run_dir))
+            act()
+    assert ask(target.port, [row])[0] == 200
 
 
 def test_a_target_moves_to_another_port(target, first, second, row):

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,16 +69,21 @@ class LocalTarget:
         self, deployment: str, release: Release, smoke: Sequence[Mapping[str, Any]]
     ) -> Running:
         run_dir = self.run_dir(deployment)
-        started = self._ensure_supervisor(deployment)
-        try:
-            with _connect(run_dir) as ask:
-                running = self._switch(ask, deployment, release, smoke)
-        except MlspecError:
-            if started:
-                self.stop(deployment)
-            raise
-        prune_releases(self.root)
-        return running
+        while True:
+            started = self._ensure_supervisor(deployment)
+            try:
+                with _connect(run_dir) as ask:
+                    running = self._switch(ask, deployment, release, smoke)
+            except _Gone:
+                if not started:
+                    continue  # one with nothing left to run was ending by itself
+                raise
+            except MlspecError:
+                if started:
+                    self.stop(deployment)
+                raise
+            prune_releases(self.root)
+            return running
 
     def _switch(
         self, ask: Ask, deployment: str, release: Release, smoke: Sequence[Mapping[str, Any]]
@@ -105,7 +110,7 @@ class LocalTarget:
     def stop(self, deployment: str) -> None:
         run_dir = self.run_dir(deployment)
         if is_alive(run_dir):
-            with _connect(run_dir) as ask:
+            with suppress(_Gone), _connect(run_dir) as ask:
                 ask(do="stop")
             _await_end(run_dir)
 
@@ -174,6 +179,16 @@ class _Failed(Exception):
     """The supervisor said no."""
 
 
+class _Gone(MlspecError):
+    """The supervisor ended while it was looked for or talked to."""
+
+    def __init__(self, run_dir: Path) -> None:
+        super().__init__(
+            f"{run_dir.name}: the supervisor has ended",
+            hint=f"its log is {run_dir / SUPERVISOR_LOG}",
+        )
+
+
 @contextmanager
 def _connect(run_dir: Path) -> Iterator[Ask]:
     """A function that sends a command and returns the answer."""
@@ -188,7 +203,7 @@ def _connect(run_dir: Path) -> Iterator[Ask]:
                 line.sendall(json.dumps(command).encode() + b"\n")
                 answer = json.loads(answers.readline())
             except (OSError, ValueError):
-                raise _Failed("the supervisor has ended") from None
+                raise _Gone(run_dir) from None
             if not answer.pop("ok"):
                 raise _Failed(answer["problem"])
             return dict(answer)
@@ -209,6 +224,8 @@ def _reach(line: socket.socket, run_dir: Path) -> None:
                 return line.connect(path or "")
             except OSError:
                 continue
+        if not is_alive(run_dir):
+            raise _Gone(run_dir)
         if time.monotonic() > deadline:
             raise MlspecError(
                 f"{run_dir.name}: the supervisor does not answer",

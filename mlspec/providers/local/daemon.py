@@ -45,6 +45,7 @@ def main() -> None:
     try:
         listener = bind_port(settings.port)
     except PortTaken as error:
+        os.close(lock)  # before the answer, or the caller might still see a supervisor
         _answer(writing, {"ok": False, "problem": str(error)})
         return
     _answer(writing, {"ok": True, "pid": os.getpid()})
