@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,8 @@ class Context:
     place: str
     on_line: Callable[[str, str], None]
     """Called with an address and a line that its command printed."""
+    unlocked: Callable[[], AbstractContextManager[object]] = nullcontext
+    """Providers take turns. What runs within this does so beside the others' turns: a command."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,8 @@ def _run(resource: StageResource, context: Context) -> Change:
     others = _stamps_of_others(resource, context)
     for path in resource.writes:
         (context.root / path).parent.mkdir(parents=True, exist_ok=True)
-    outcome = run_with_retries(context.executor, _job(resource, context))
+    with context.unlocked():
+        outcome = run_with_retries(context.executor, _job(resource, context))
     context.worktree.forget(*resource.writes)
     if outcome.cause is not Cause.OK:
         raise _failed(resource, outcome, context)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlspec.spec.paths import RepositoryPath
-from mlspec.spec.quantities import Bytes, Seconds
+from mlspec.spec.quantities import Bytes, Price, Seconds
 
 
 class Section(BaseModel):
@@ -57,6 +57,7 @@ class Dataset(Section):
     """Where it is in this repository: a file or a folder."""
     description: str = ""
     owner: str = ""
+    tags: tuple[str, ...] = ()
     source: Source | None = None
 
 
@@ -69,6 +70,16 @@ class Resources(Section):
     """Graphics processors."""
     memory: Bytes | None = None
     """For example 4GiB: as much as a stage needs, and at most what a service gets."""
+    price: Price | None = None
+    """What an hour of these resources costs, such as "0.90 EUR/h"; plans then show money."""
+
+
+class Executor(Section):
+    """Where commands of stages run. `dask`: the workers of a cluster that exists already."""
+
+    kind: Literal["dask"]
+    address: str
+    """Of the scheduler, such as tcp://10.0.0.5:8786."""
 
 
 class Stage(Section):
@@ -94,6 +105,8 @@ class Stage(Section):
     """The command is stopped after this time, for example 30m."""
     retries: int = Field(default=0, ge=0, le=10)
     """How often a failed command is started again."""
+    executor: str | None = None
+    """Where the command runs: the name of an executor; without it as the model says, else here."""
 
     @property
     def writes(self) -> tuple[str, ...]:
@@ -146,6 +159,10 @@ class Model(Section):
     """The commands, by name; their order follows from inputs and outputs."""
     description: str = ""
     owner: str = ""
+    tags: tuple[str, ...] = ()
+    """Words to select it by, as in `mlspec plan tag:nightly`."""
+    executor: str | None = None
+    """Where its stages run unless they say otherwise: the name of an executor."""
     artifact: Artifact | None = None
     """The file that is registered and served."""
     gates: Mapping[str, Gate] = Field(default_factory=dict)
@@ -186,6 +203,7 @@ class Deployment(Section):
     """Names of targets."""
     description: str = ""
     owner: str = ""
+    tags: tuple[str, ...] = ()
     resources: Resources = Resources()
     smoke: tuple[Smoke, ...] = ()
     """Requests that a new release must answer before it gets traffic."""
@@ -227,6 +245,7 @@ class Spec(Section):
     """More files of the spec: paths, or patterns such as specs/*.yaml."""
     storage: Storage = Storage()
     python: Python = Python()
+    executors: Mapping[str, Executor] = Field(default_factory=dict)
     datasets: Mapping[str, Dataset] = Field(default_factory=dict)
     models: Mapping[str, Model] = Field(default_factory=dict)
     targets: Mapping[str, Target] = Field(default_factory=dict)

@@ -1,11 +1,11 @@
-"""Durations and sizes as people write them: `30m`, `4GiB`."""
+"""Durations, sizes and prices as people write them: `30m`, `4GiB`, `0.90 EUR/h`."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES = {
@@ -37,5 +37,29 @@ def _written(units: dict[str, int], example: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]})
 
 
+class HourlyPrice(NamedTuple):
+    """What an hour costs: an amount of a currency, by its code of three letters."""
+
+    amount: float
+    currency: str
+
+
+_PRICE = r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ([A-Z]{3})/h"
+
+
+def parse_price(value: object) -> HourlyPrice:
+    """The price that `0.90 EUR/h` says; anything else raises `ValueError`."""
+    match = re.fullmatch(_PRICE, value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("expected a price such as 0.90 EUR/h")
+    return HourlyPrice(float(match[1]), match[2])
+
+
+Price = Annotated[
+    HourlyPrice,
+    BeforeValidator(parse_price),
+    PlainSerializer(lambda price: f"{price.amount:g} {price.currency}/h"),
+    WithJsonSchema({"type": "string", "pattern": f"^{_PRICE}$", "examples": ["0.90 EUR/h"]}),
+]
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0), _written(_SECONDS, "30m")]
 Bytes = Annotated[float, BeforeValidator(parse_bytes), Field(gt=0), _written(_BYTES, "4GiB")]

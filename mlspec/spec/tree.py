@@ -16,6 +16,7 @@ Path = tuple[str | int, ...]
 """Keys and positions from the top of the spec down to a value."""
 
 SECTIONS = {
+    "executors": "executor",
     "datasets": "dataset",
     "models": "model",
     "targets": "target",
