@@ -11,7 +11,7 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from itertools import pairwise
 
 from mlspec.modules import Modules
@@ -32,14 +32,14 @@ _CODE_SUFFIX = re.compile(
 
 
 def trace_code(
-    command: str, tree: Worktree, extra: Sequence[str] = (), data: Collection[str] = ()
+    command: str, tree: Worktree, extra: Sequence[str] = (), data: Set[str] = frozenset()
 ) -> tuple[str, ...]:
     """The files of code that `command` depends on, with those that `extra` names.
 
-    `extra`: paths, folders and globs. `data`: paths, files or folders, that stages read or write;
-    a word of the command that lies in one is no code.
+    `extra`: paths, folders and globs. `data`: normal paths, files or folders, that stages read or
+    write; a word of the command that lies in one is no code.
     """
-    trace = _Trace(tree, frozenset(map(posixpath.normpath, data)))
+    trace = _Trace(tree, data)
     trace.command(command, "", ())
     for pattern in extra:
         trace.modules.found.update(_files_named(pattern, tree))
@@ -49,7 +49,7 @@ def trace_code(
 class _Trace:
     """Walks through commands; what they need is collected in `modules.found`."""
 
-    def __init__(self, tree: Worktree, data: frozenset[str]) -> None:
+    def __init__(self, tree: Worktree, data: Set[str]) -> None:
         self.modules = Modules(tree)
         self._tree = tree
         self._data = data
@@ -109,7 +109,7 @@ class _Trace:
             main = posixpath.join(script, "__main__.py")
             for file in (script, main):
                 if self._is_file(file):
-                    self.modules.script(file, path)
+                    self._script(file, path)
             self._words(left[1:], folder)
 
     def _launch(self, words: list[str], folder: str, path: tuple[str, ...]) -> None:
@@ -123,11 +123,16 @@ class _Trace:
             if not self._is_code(file):
                 continue
             if file.endswith(".py"):
-                self.modules.script(file, path)
+                self._script(file, path)
                 return
             if file.endswith((".sh", ".bash")):
                 self.command(self._text(file), folder, path)
                 return
+
+    def _script(self, file: str, path: tuple[str, ...]) -> None:
+        """Thousands of stages run the same script: what it imports is found once."""
+        key = f"script {file} {':'.join(path)}"
+        self.modules.found |= self._tree.shared(key, lambda: _imported(self._tree, file, path))
 
     def _words(self, words: list[str], folder: str) -> None:
         for word in words:
@@ -166,6 +171,12 @@ class _Trace:
             return posixpath.normpath(word[match.end() :])
         path = posixpath.normpath(posixpath.join(folder, word)) if word else folder
         return "" if path == "." else path
+
+
+def _imported(tree: Worktree, file: str, path: tuple[str, ...]) -> frozenset[str]:
+    modules = Modules(tree)
+    modules.script(file, path)
+    return frozenset(modules.found)
 
 
 def simple_commands(text: str) -> Iterator[list[str]]:

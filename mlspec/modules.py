@@ -8,6 +8,7 @@ remembered by its digest, so an unchanged file is parsed once.
 from __future__ import annotations
 
 import ast
+import json
 import posixpath
 import sys
 import warnings
@@ -136,12 +137,13 @@ class Modules:
         digest = self._tree.digest(path)
         if digest is None:
             return Source()
-        memory = self._tree.memory("imports")
+        cache = self._tree.cache
         key = f"{sys.version_info.major}.{sys.version_info.minor} {digest.md5}"
-        kept = _restore(memory.get(key))
+        kept = _restore(cache.get("imports", key)) if cache is not None else None
         if kept is None:
             kept = read_source(self._tree.read_bytes(path) or b"")
-            memory.put(key, [kept.imports, kept.exported])
+            if cache is not None:
+                cache.put("imports", key, json.dumps([kept.imports, kept.exported]).encode())
         return kept
 
 
@@ -205,10 +207,10 @@ def _literals(value: ast.AST) -> Iterator[str]:
                 yield item.value
 
 
-def _restore(kept: Any) -> Source | None:
-    """A remembered source; None if it is not one."""
+def _restore(kept: bytes | None) -> Source | None:
+    """A cached source; None if it is not one."""
     try:
-        imports, exported = kept
+        imports, exported = json.loads(kept or b"")
         return Source(
             tuple(
                 Import(int(level), str(module), tuple(map(str, names)))

@@ -15,7 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlspec import __version__
 from mlspec.atomic import OWN, make_own_folder
+from mlspec.cache import Cache
 from mlspec.errors import MlspecError
 from mlspec.git import Git, GitError
 from mlspec.ledger.state import Recorded, load_recorded
@@ -40,6 +42,7 @@ from mlspec.worktree import Worktree
 if TYPE_CHECKING:
     from mlspec.apply import Event
 
+CACHE = Path(OWN, "cache", "cache.db")
 SHARED = ("model.", "deployment.")
 """Steps whose records go to the remote at once; others may wait for the end."""
 NEEDS_DVC = {Action.RUN, Action.RESTORE, Action.ADOPT, Action.DEPLOY, Action.ROLLBACK}
@@ -153,11 +156,12 @@ def open_project(start: Path) -> Iterator[Project]:
     git = Git(root)
     with suppress(OSError):
         make_own_folder(root)
-    with Worktree(root) as worktree:
-        try:
-            yield Project(root, git, Ledger(git), worktree)
-        finally:
-            git.close()
+    cache = Cache(root / CACHE, f"{__version__} {place_of(root)}")
+    try:
+        yield Project(root, git, Ledger(git), Worktree(root, cache))
+    finally:
+        cache.close()
+        git.close()
 
 
 def apply_project(

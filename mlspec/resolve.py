@@ -8,6 +8,7 @@ counts as last recorded.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -87,6 +88,10 @@ class _Resolver:
             for path in stage_paths(stage, datasets={}).writes
         }
         self.dataset_paths = {d.path: name for name, d in self.spec.datasets.items()}
+        # data are dependencies only when a stage names them as inputs; params go by their values
+        self.data = frozenset(
+            map(posixpath.normpath, ("pipelines", *self.producers, *self.dataset_paths))
+        )
         self.storage = tuple(f"file.{g.path}" for g in compile_storage(self.spec.storage))
         requirements = self.spec.python.requirements
         self.requirements = requirements if worktree.exists(requirements) else None
@@ -132,8 +137,6 @@ class _Resolver:
             for stage_name, stage in model.stages.items()
         }
         model = model.model_copy(update={"stages": stages})
-        # data are dependencies only when a stage names them as inputs; params go by their values
-        data = ("pipelines", *self.producers, *self.dataset_paths)
         for stage_name, stage in model.stages.items():
             for given in stage.code:
                 if not self.worktree.exists(given):
@@ -155,7 +158,7 @@ class _Resolver:
                         "write the script, or mend its name",
                     )
         code = {
-            stage_name: trace_code(stage.command, self.worktree, stage.code, data)
+            stage_name: trace_code(stage.command, self.worktree, stage.code, self.data)
             for stage_name, stage in model.stages.items()
         }
         for stage_name, paths in code.items():

@@ -2,132 +2,196 @@
 
 Comes in: paths from the root, with `/`. Goes out: digests, equal to those that DVC computes.
 
-A digest is remembered under `.mlspec/cache` with the file's inode, size and times, so that a file
-that did not change is not read again. What is remembered is never trusted further than that: a
-memory that can't be read, is of another format or can't be written is ignored.
+A digest is cached with the file's inode, size and times, so that a file that did not change is not
+read again. A :class:`Watch` collects what was looked at meanwhile, so that a later run can tell by
+the same stamps (:class:`Stamps`) whether looking again would show anything else.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import stat
+import struct
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import NamedTuple, TypeVar
 
+from mlspec.cache import Cache
 from mlspec.dvc.hashing import FileDigest, md5_of_dir, md5_of_file
 from mlspec.errors import MlspecError
 
-CACHE = Path(".mlspec", "cache")
-FORMAT = 1
 RACE = 2_000_000_000
 """Nanoseconds: the coarsest clock of a file system. A file touched so shortly before it was read
 may change once more without a trace, so its digest is not remembered."""
 IGNORED_BY_DVC = frozenset({".git", ".hg", ".dvc"})
 OWN_FOLDER = "/.mlspec/"
 """As the generated `.dvcignore` has it."""
-MOST_ENTRIES = 500_000
+LISTED = "/"
+"""Ends a path whose names were listed; without it only what it is was looked at."""
 
-Stamp = tuple[int, int, int, int]
+
+class Stamp(NamedTuple):
+    """What tells a file from what it was before: it changes when the content does."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
 
 
-class Memory:
-    """A JSON object on disk that may vanish at any time; keys and values are the caller's."""
+ABSENT = Stamp(0, 0, 0, 0)
+FOLDER = Stamp(-1, 0, 0, 0)
+"""Of a folder only that it is one: whatever comes and goes in it."""
+UNREADABLE = Stamp(-2, 0, 0, 0)
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._entries: dict[str, Any] | None = None
-        self._seen: set[str] = set()
-        self._changed = False
+T = TypeVar("T")
 
-    def get(self, key: str) -> Any:
-        """The value of `key`, or None; a value was made by :meth:`put`, perhaps by another run."""
-        self._seen.add(key)
-        return self._loaded().get(key)
 
-    def put(self, key: str, value: Any) -> None:
-        self._seen.add(key)
-        self._loaded()[key] = value
-        self._changed = True
+@dataclass(slots=True)
+class Watch:
+    """The paths that were looked at, there or not; a folder whose names were listed ends in `/`."""
 
-    def save(self) -> None:
-        """Write what is new, whole or not at all."""
-        if not self._changed:
-            return
-        entries = self._loaded()
-        if len(entries) > MOST_ENTRIES:
-            entries = {key: value for key, value in entries.items() if key in self._seen}
-        with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            _write_atomically(self._path, json.dumps({"format": FORMAT, "entries": entries}))
-        self._changed = False
+    paths: set[str] = field(default_factory=set)
 
-    def _loaded(self) -> dict[str, Any]:
-        if self._entries is None:
-            self._entries = {}
-            with contextlib.suppress(OSError, ValueError, RecursionError):
-                data = json.loads(self._path.read_bytes())
-                if isinstance(data, dict) and data.get("format") == FORMAT:
-                    entries = data.get("entries")
-                    self._entries = entries if isinstance(entries, dict) else {}
-        return self._entries
+
+class Stamps:
+    """The stamps of paths below a folder, many at a time."""
+
+    def __init__(self, base: str) -> None:
+        self._base = f"{base}/"
+
+    def read(self, paths: Iterable[str]) -> bytes:
+        """The stamps of `paths` as they are now, 32 bytes each."""
+        stamps = array("q")
+        base, lstat, add = self._base, os.lstat, stamps.extend
+        for path in paths:
+            try:
+                found = lstat(base + path)
+            except FileNotFoundError:
+                add(ABSENT)
+                continue
+            except (OSError, ValueError):
+                add(_stamp_at(base + path))
+                continue
+            if found.st_mode & 0o170000 == 0o100000:
+                add((found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+            else:
+                add(_stamp_at(base + path))
+        return stamps.tobytes()
+
+
+STAMP_BYTES = struct.calcsize("4q")
+
+
+def _stamp_at(whole: str) -> Stamp:
+    """The stamp of anything: absent, a folder, one whose names are listed, a link, a file."""
+    listed = whole.endswith(LISTED)
+    try:
+        found = os.lstat(whole.rstrip(LISTED))
+        if stat.S_ISLNK(found.st_mode):
+            behind = stamp_of(os.stat(whole), listed=listed)  # noqa: PTH116
+            return behind._replace(inode=hash((behind.inode, *stamp_of(found))) >> 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return ABSENT
+    except (OSError, ValueError):
+        return UNREADABLE
+    return stamp_of(found, listed=listed)
+
+
+def stamp_of(found: os.stat_result, *, listed: bool = False) -> Stamp:
+    """The stamp of what `stat` found."""
+    if stat.S_ISDIR(found.st_mode):
+        return Stamp(found.st_ino, -1, found.st_mtime_ns, found.st_ctime_ns) if listed else FOLDER
+    return Stamp(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 class Worktree:
-    """Reads below `root`. Use it as a context manager, or call :meth:`close` to keep its memory."""
+    """Reads below `root`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, cache: Cache | None = None) -> None:
         self.root = root.resolve()
+        self.cache = cache
         self._base = str(self.root)
-        self._digests = Memory(self.root / CACHE / "digests.json")
-        self._memories = {"digests": self._digests}
         self._known: dict[str, FileDigest | None] = {}
+        self._shared: dict[str, tuple[object, frozenset[str]]] = {}
+        self._stamps: dict[str, Stamp] = {}
+        self._moving: set[str] = set()
+        self._watch: Watch | None = None
         self._inside: set[str] = set()
         self._tracked: frozenset[str] | None = None
+        self._index = ""
         self._ignores: Callable[[str], bool] | None = None
 
-    def __enter__(self) -> Self:
-        return self
+    @contextmanager
+    def watch(self) -> Iterator[Watch]:
+        """Collect what is looked at within; a watch within another one is part of it."""
+        outer, self._watch = self._watch, Watch()
+        try:
+            yield self._watch
+        finally:
+            if outer is not None:
+                outer.paths |= self._watch.paths
+            self._watch = outer
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    def shared(self, key: str, find: Callable[[], T]) -> T:
+        """What `find` finds, once for all who ask for `key`; each has then looked at the same."""
+        if key not in self._shared:
+            with self.watch() as watch:
+                found = find()
+            self._shared[key] = found, frozenset(watch.paths)
+        value, paths = self._shared[key]
+        if self._watch is not None:
+            self._watch.paths |= paths
+        return value  # type: ignore[return-value]
 
-    def close(self) -> None:
-        """Keep what was learnt for the next run."""
-        for memory in self._memories.values():
-            memory.save()
+    def stamps(self, paths: Iterable[str], now: int) -> bytes | None:
+        """The stamps of `paths` as they were when first looked at, 32 bytes each.
 
-    def memory(self, name: str) -> Memory:
-        """A memory beside the digests, saved with them: for what others derive from a digest."""
-        if name not in self._memories:
-            self._memories[name] = Memory(self.root / CACHE / f"{name}.json")
-        return self._memories[name]
+        None if they can not tell: one changed meanwhile or may change without a trace, being so new
+        at `now` (nanoseconds since 1970).
+        """
+        stamps = array("q")
+        for path in paths:
+            stamp = self._stamps[path]
+            if path in self._moving or max(stamp.mtime_ns, stamp.ctime_ns) >= now - RACE:
+                return None
+            stamps.extend(stamp)
+        return stamps.tobytes()
+
+    def _note(self, path: str, stamp: Stamp) -> None:
+        if self._stamps.setdefault(path, stamp) != stamp:
+            self._moving.add(path)
+        if self._watch is not None:
+            self._watch.paths.add(path)
 
     def digest(self, path: str) -> FileDigest | None:
         """What the file or folder `path` holds now, as DVC would say; None if there is none."""
         if path not in self._known:
-            self._known[path] = self._digest(path)
+            found = self._stat(path)
+            if found is None or not stat.S_ISDIR(found.st_mode):
+                self._known[path] = found and FileDigest(self._md5(path, found), found.st_size)
+            else:
+                self._known[path] = self.shared(path, lambda: self._digest_folder(path))
+        elif self._watch is not None:
+            self._watch.paths.add(path)
+            if path in self._shared:
+                self._watch.paths |= self._shared[path][1]
         return self._known[path]
 
     def forget(self, *paths: str) -> None:
         """Look anew at what was read once: `paths` and all that lies in or above them, or all."""
         if not paths:
             self._known.clear()
+            self._shared.clear()
         for path in paths:
-            for known in list(self._known):
-                if _overlap(known, path):
-                    del self._known[known]
+            for about in (self._known, self._shared):
+                for known in [known for known in about if _overlap(known, path)]:
+                    del about[known]
 
     def recorded_digest(self, path: str) -> FileDigest | None:
         """What `<path>.dvc` says the data are, present or not; None if there is no such file."""
@@ -155,11 +219,16 @@ class Worktree:
     def is_tracked(self, path: str) -> bool:
         """Whether Git's index has the file `path`; false outside of a Git repository."""
         if self._tracked is None:
-            listed = subprocess.run(
-                ["git", "ls-files", "-z"], cwd=self.root, capture_output=True, check=False
-            )
-            self._tracked = frozenset(os.fsdecode(listed.stdout).split("\0"))
+            self._index = self._git("rev-parse", "--git-path", "index").strip()
+            self._tracked = frozenset(self._git("ls-files", "-z").split("\0"))
+        if self._index:
+            where = os.path.relpath(self.root / self._index, self.root)
+            self._note(where, _stamp_at(f"{self._base}/{where}"))
         return path in self._tracked
+
+    def _git(self, *arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=self.root, capture_output=True, check=False)
+        return os.fsdecode(done.stdout) if done.returncode == 0 else ""
 
     def read_text(self, path: str) -> str | None:
         """The text of a regular file in UTF-8; None if there is none."""
@@ -185,12 +254,7 @@ class Worktree:
             else:
                 yield below
 
-    def _digest(self, path: str) -> FileDigest | None:
-        found = self._stat(path)
-        if found is None:
-            return None
-        if not stat.S_ISDIR(found.st_mode):
-            return FileDigest(self._md5(path, found), found.st_size)
+    def _digest_folder(self, path: str) -> FileDigest:
         files = {}
         size = 0
         for file in self.files_below(path):
@@ -201,17 +265,18 @@ class Worktree:
         return FileDigest(md5_of_dir(files), size, len(files))
 
     def _md5(self, path: str, found: os.stat_result) -> str:
-        stamp = _stamp(found)
-        match self._digests.get(path):
-            case [[*known], str(md5)] if tuple(known) == stamp:
-                return md5
+        stamp = stamp_of(found)
+        key = b"%d %d %d %d " % stamp
+        kept = self.cache.get("digests", path) if self.cache is not None else None
+        if kept is not None and kept.startswith(key):
+            return kept.removeprefix(key).decode()
         began = time.time_ns()
         try:
             md5 = md5_of_file(self.root / path)
         except OSError as error:
             raise MlspecError(f"cannot read {path}: {error.strerror}") from error
-        if max(found.st_mtime_ns, found.st_ctime_ns) < began - RACE:
-            self._digests.put(path, [list(stamp), md5])
+        if self.cache is not None and max(stamp.mtime_ns, stamp.ctime_ns) < began - RACE:
+            self.cache.put("digests", path, key + md5.encode())
         return md5
 
     def _stat(self, path: str) -> os.stat_result | None:
@@ -220,10 +285,14 @@ class Worktree:
         try:
             found = os.lstat(whole)
             if stat.S_ISLNK(found.st_mode):
+                self._note(path, _stamp_at(whole))
                 real = os.path.realpath(whole, strict=True)
                 self._check_inside(path, real)
                 found = os.lstat(real)
+            else:
+                self._note(path, stamp_of(found))
         except (FileNotFoundError, NotADirectoryError):
+            self._note(path, ABSENT)
             return None
         except OSError as error:
             raise MlspecError(f"cannot read {path}: {error.strerror}") from error
@@ -247,6 +316,8 @@ class Worktree:
     def _names(self, folder: str) -> list[str]:
         ignored = self._ignored()
         base = f"{folder}/" if folder else ""
+        listing = f"{folder}{LISTED}"
+        self._note(listing, _stamp_at(f"{self._base}/{listing}"))
         try:
             with os.scandir(f"{self._base}/{folder}") as entries:
                 return sorted(
@@ -263,6 +334,8 @@ class Worktree:
     def _ignored(self) -> Callable[[str], bool]:
         if self._ignores is None:
             self._ignores = _make_ignores(self.read_text(".dvcignore") or "")
+        else:
+            self._stat(".dvcignore")
         return self._ignores
 
 
@@ -276,20 +349,5 @@ def _make_ignores(text: str) -> Callable[[str], bool]:
     return GitIgnoreSpec.from_lines(patterns).match_file
 
 
-def _stamp(found: os.stat_result) -> Stamp:
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
 def _overlap(one: str, other: str) -> bool:
     return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink()
-        raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlspec import modules
+from mlspec.cache import Cache
 from mlspec.imports import trace_code
 from mlspec.worktree import Worktree
 
@@ -182,7 +182,7 @@ def test_imports_in_a_circle_end(tmp_path: Path) -> None:
 def test_what_stages_read_and_write_is_no_code(tmp_path: Path) -> None:
     tree = make(tmp_path, {"a.py": "", "in/x.json": "", "out.json": "", "conf.json": ""})
     command = "python a.py --in in/x.json --out out.json --conf conf.json > conf.json"
-    assert trace_code(command, tree, data=["in", "./out.json"]) == ("a.py", "conf.json")
+    assert trace_code(command, tree, data={"in", "out.json"}) == ("a.py", "conf.json")
 
 
 def test_a_file_that_only_git_knows_to_be_written_by_hand(tmp_path: Path) -> None:
@@ -219,22 +219,21 @@ def test_code_that_the_spec_names(tmp_path: Path, extra: list[str], expected: se
 
 
 def test_an_unchanged_file_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with make(tmp_path, PROJECT) as tree:
-        first = trace_code("python src/train.py", tree)
+    make(tmp_path, PROJECT)
+    cache = Cache(tmp_path / "cache.db", "test")
+    first = trace_code("python src/train.py", Worktree(tmp_path, cache))
     monkeypatch.delattr(modules, "read_source")
-    with Worktree(tmp_path) as tree:
-        assert trace_code("python src/train.py", tree) == first
+    assert trace_code("python src/train.py", Worktree(tmp_path, cache)) == first
 
 
-@pytest.mark.parametrize("kept", [3, [1], [[[0, "x"]], []], {"a": 1}])
-def test_a_memory_that_makes_no_sense_is_ignored(tmp_path: Path, kept: object) -> None:
-    with make(tmp_path, {"a.py": "import b", "b.py": ""}) as tree:
-        trace_code("python a.py", tree)
-    memory = tmp_path / ".mlspec/cache/imports.json"
-    data = json.loads(memory.read_text())
-    data["entries"] = dict.fromkeys(data["entries"], kept)
-    memory.write_text(json.dumps(data))
-    assert trace_code("python a.py", Worktree(tmp_path)) == ("a.py", "b.py")
+@pytest.mark.parametrize("kept", [b"", b"3", b"[1]", b'[[[0, "x"]], []]', b'{"a": 1}', b"\xff"])
+def test_a_cache_that_makes_no_sense_is_ignored(tmp_path: Path, kept: bytes) -> None:
+    make(tmp_path, {"a.py": "import b", "b.py": ""})
+    cache = Cache(tmp_path / "cache.db", "test")
+    trace_code("python a.py", Worktree(tmp_path, cache))
+    for key, _ in list(cache.items("imports")):
+        cache.put("imports", key, kept)
+    assert trace_code("python a.py", Worktree(tmp_path, cache)) == ("a.py", "b.py")
 
 
 def test_python_imports_nothing_that_was_not_found(tmp_path: Path) -> None:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from mlspec import worktree
+from mlspec.cache import Cache
 from mlspec.dvc.hashing import md5_of_bytes
 from mlspec.errors import MlspecError
-from mlspec.worktree import CACHE, Worktree
+from mlspec.worktree import STAMP_BYTES, Stamps, Worktree
 
-MEMORY = CACHE / "digests.json"
+
+@contextmanager
+def opened(root: Path) -> Iterator[Worktree]:
+    """A worktree that keeps what it learns."""
+    cache = Cache(root / ".mlspec/cache.db", "test")
+    yield Worktree(root, cache)
+    cache.close()
 
 
 def write(path: Path, text: str, age: float = 10) -> None:
@@ -52,10 +60,10 @@ def test_a_file_a_folder_and_nothing(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("settled")
 def test_a_changed_file_has_another_digest_in_the_next_run(tmp_path: Path) -> None:
     write(tmp_path / "x", "one")
-    with Worktree(tmp_path) as tree:
+    with opened(tmp_path) as tree:
         first = tree.digest("x")
     write(tmp_path / "x", "two")
-    with Worktree(tmp_path) as tree:
+    with opened(tmp_path) as tree:
         assert tree.digest("x") != first
 
 
@@ -64,10 +72,10 @@ def test_an_unchanged_file_is_not_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "data/x", "one")
-    with Worktree(tmp_path) as tree:
+    with opened(tmp_path) as tree:
         digests = tree.digest("data"), tree.digest("data/x")
     monkeypatch.delattr(worktree, "md5_of_file")
-    with Worktree(tmp_path) as tree:
+    with opened(tmp_path) as tree:
         assert (tree.digest("data"), tree.digest("data/x")) == digests
 
 
@@ -75,64 +83,109 @@ def test_an_unchanged_file_is_not_read_again(
 def test_a_change_that_leaves_size_and_time_is_seen(tmp_path: Path) -> None:
     write(tmp_path / "x", "one")
     before = (tmp_path / "x").stat()
-    with Worktree(tmp_path) as tree:
+    with opened(tmp_path) as tree:
         first = tree.digest("x")
     with (tmp_path / "x").open("r+") as file:
         file.write("two")
     os.utime(tmp_path / "x", ns=(before.st_atime_ns, before.st_mtime_ns))
-    with Worktree(tmp_path) as tree:
+    with opened(tmp_path) as tree:
         assert tree.digest("x") != first
 
 
 def test_a_file_touched_just_now_is_not_remembered(tmp_path: Path) -> None:
     write(tmp_path / "x", "one", age=0)
-    with Worktree(tmp_path) as tree:
+    with opened(tmp_path) as tree:
         tree.digest("x")
-    assert not (tmp_path / MEMORY).exists()
+    with opened(tmp_path) as tree:
+        assert list(tree.cache.items("digests")) == []
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_digest_that_makes_no_sense_is_ignored(tmp_path: Path) -> None:
+    write(tmp_path / "x", "one")
+    cache = Cache(tmp_path / ".mlspec/cache.db", "test")
+    cache.put("digests", "x", b"5 6 what")
+    cache.close()
+    with opened(tmp_path) as tree:
+        digest = tree.digest("x")
+    assert digest is not None and digest.md5 == md5_of_bytes(b"one")
+
+
+def looked_at(tree: Worktree, look: Callable[[], object]) -> set[str]:
+    with tree.watch() as watch:
+        look()
+    return watch.paths
+
+
+def test_a_watch_tells_what_was_looked_at(tmp_path: Path) -> None:
+    write(tmp_path / "data/a/x", "one")
+    tree = Worktree(tmp_path)
+    assert looked_at(tree, lambda: tree.digest("data/a/x")) == {"data/a/x"}
+    assert looked_at(tree, lambda: tree.exists("nothing")) == {"nothing"}
+    whole = {"data", "data/", "data/a", "data/a/", "data/a/x", ".dvcignore"}
+    assert looked_at(tree, lambda: tree.digest("data")) == whole
+    assert looked_at(tree, lambda: tree.digest("data")) == whole, "also what is known already"
+    assert looked_at(tree, lambda: looked_at(tree, lambda: tree.digest("data/a/x"))) == {"data/a/x"}
+
+
+def test_what_is_shared_is_found_once_and_looked_at_by_all(tmp_path: Path) -> None:
+    write(tmp_path / "x", "one")
+    tree, found = Worktree(tmp_path), []
+
+    def find() -> str:
+        found.append(1)
+        return tree.read_text("x") or ""
+
+    for _ in range(2):
+        assert looked_at(tree, lambda: tree.shared("key", find)) == {"x"}
+    assert found == [1]
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("path", "change"),
     [
-        "",
-        "{",
-        "[]",
-        '{"format": 99, "entries": {}}',
-        '{"format": 1, "entries": 3}',
-        "\0" * 9,
-        "[" * 9999,
-        '{"format": 1, "entries": {"x": 5}}',
-        '{"format": 1, "entries": {"x": [5, 6]}}',
+        ("x", lambda root: write(root / "x", "two")),
+        ("x", lambda root: (root / "x").unlink()),
+        ("new", lambda root: write(root / "new", "")),
+        ("data/", lambda root: write(root / "data/more", "")),
+        ("data", lambda root: (root / "data").rename(root / "other")),
+        ("link", lambda root: write(root / "x", "three")),
+        ("link", lambda root: ((root / "link").unlink(), (root / "link").symlink_to("data/y"))),
     ],
 )
-@pytest.mark.usefixtures("settled")
-def test_a_memory_that_makes_no_sense_is_ignored(tmp_path: Path, text: str) -> None:
+def test_a_stamp_changes_with_what_it_stands_for(
+    tmp_path: Path, path: str, change: Callable[[Path], object]
+) -> None:
     write(tmp_path / "x", "one")
-    write(tmp_path / MEMORY, text)
-    with Worktree(tmp_path) as tree:
-        digest = tree.digest("x")
-        assert digest is not None and digest.md5 == md5_of_bytes(b"one")
-    assert "x" in json.loads((tmp_path / MEMORY).read_text())["entries"]
+    write(tmp_path / "data/y", "one")
+    (tmp_path / "link").symlink_to("x")
+    stamps = Stamps(str(tmp_path))
+    before = stamps.read([path, "data/y"])
+    assert stamps.read([path, "data/y"]) == before
+    change(tmp_path)
+    after = stamps.read([path])
+    assert after != before[:STAMP_BYTES]
 
 
-@pytest.mark.usefixtures("settled")
-def test_a_memory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+def test_a_folder_is_the_same_whatever_comes_and_goes_in_it(tmp_path: Path) -> None:
+    write(tmp_path / "src/x", "one")
+    stamps = Stamps(str(tmp_path))
+    before = stamps.read(["src"])
+    write(tmp_path / "src/__pycache__/y", "two")
+    assert stamps.read(["src"]) == before
+
+
+def test_stamps_that_cannot_tell_are_none(tmp_path: Path) -> None:
     write(tmp_path / "x", "one")
-    write(tmp_path / ".mlspec", "a file where the folder should be")
-    with Worktree(tmp_path) as tree:
-        assert tree.digest("x") is not None
-
-
-@pytest.mark.usefixtures("settled")
-def test_nothing_new_writes_nothing(tmp_path: Path) -> None:
-    write(tmp_path / "x", "one")
-    with Worktree(tmp_path) as tree:
-        tree.digest("x")
-    before = (tmp_path / MEMORY).stat().st_mtime_ns
-    with Worktree(tmp_path) as tree:
-        tree.digest("x")
-    assert (tmp_path / MEMORY).stat().st_mtime_ns == before
-    assert [path.name for path in (tmp_path / CACHE).iterdir()] == ["digests.json"]
+    tree = Worktree(tmp_path)
+    tree.digest("x")
+    now = time.time_ns()
+    assert tree.stamps(["x"], now) is None, "touched just now"
+    assert tree.stamps(["x"], now + 10**12) == Stamps(str(tmp_path)).read(["x"])
+    write(tmp_path / "x", "changed")
+    tree.forget("x")
+    tree.digest("x")
+    assert tree.stamps(["x"], now + 10**12) is None, "it changed meanwhile"
 
 
 def test_forget_looks_anew(tmp_path: Path) -> None:
