@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -62,10 +62,30 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Seconds that a step will take, as told by `from_runs` of its recorded runs."""
+    """What a step will take: `seconds`, the median of its last `from_runs` recorded runs.
+
+    `cost` is what they cost, in `currency`, where the stage's resources have a price.
+    """
 
     seconds: float
     from_runs: int
+    cost: float | None = None
+    currency: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """What the stages of one consequence take together, one after another.
+
+    Of all `stages`, `uncertain` ones may turn out to have nothing to do. `unknown` ones have no
+    recorded run, so `seconds` and `cost`, by currency, leave them out.
+    """
+
+    stages: int
+    uncertain: int
+    unknown: int
+    seconds: float
+    cost: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +148,16 @@ class Plan:
         }
         return {**counts, "blocked": len(self.held), "unchanged": self.unchanged}
 
+    @property
+    def totals(self) -> dict[Consequence, Total]:
+        """What the stages to run take, by consequence, from the most severe."""
+        runs = [step for step in self.steps if step.action is Action.RUN]
+        return {
+            consequence: _total([step for step in runs if step.consequence is consequence])
+            for consequence in reversed(Consequence)
+            if any(step.consequence is consequence for step in runs)
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON-shaped data, with its digest."""
         body = self._body()
@@ -144,6 +174,7 @@ class Plan:
             "mlspec": self.mlspec,
             "base": asdict(self.base),
             "summary": self.summary,
+            "totals": {consequence.value: asdict(t) for consequence, t in self.totals.items()},
             "steps": [_step_body(step) for step in self.steps],
             "held": [asdict(held) for held in self.held],
         }
@@ -213,6 +244,21 @@ def _step_body(step: Step) -> dict[str, Any]:
     body["after"] = list(step.after)
     body["changes"] = list(body["changes"])
     return body
+
+
+def _total(steps: Sequence[Step]) -> Total:
+    known = [step.estimate for step in steps if step.estimate is not None]
+    cost: dict[str, float] = {}
+    for estimate in known:
+        if estimate.cost is not None and estimate.currency is not None:
+            cost[estimate.currency] = cost.get(estimate.currency, 0.0) + estimate.cost
+    return Total(
+        stages=len(steps),
+        uncertain=sum(not step.certain for step in steps),
+        unknown=len(steps) - len(known),
+        seconds=round(sum(estimate.seconds for estimate in known), 3),
+        cost={currency: round(cost[currency], 6) for currency in sorted(cost)},
+    )
 
 
 def canonical_json(value: Any) -> str:

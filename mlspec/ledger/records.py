@@ -24,6 +24,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+MOST_DURATIONS = 10
+"""Runs of a stage whose seconds are kept at hand."""
+
 
 class Record(BaseModel):
     """Frozen; written as canonical JSON; an unknown key means a newer mlspec wrote it."""
@@ -113,12 +116,22 @@ class Version(Record):
 
 
 class ModelState(Record):
-    """The heads of a model: each stage's last run, the fingerprint judged last, newest version."""
+    """The heads of a model: each stage's last run, the fingerprint judged last, newest version.
+
+    `durations` are the seconds that the last runs of each stage took, the newest last: of real
+    runs, whose outputs were neither restored nor adopted.
+    """
 
     runs: Mapping[str, str] = {}
     candidate: str | None = None
     version: int | None = None
     retired: bool = False
+    durations: Mapping[str, tuple[float, ...]] = {}
+
+    def timed(self, stage: str, seconds: float) -> ModelState:
+        """The state after a run of `stage` that took `seconds`."""
+        last = (*self.durations.get(stage, ()), seconds)[-MOST_DURATIONS:]
+        return self.model_copy(update={"durations": {**self.durations, stage: last}})
 
 
 class Deployed(Record):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from graphlib import TopologicalSorter
 
 from mlspec.fingerprint import entry_fingerprint, entry_outputs, stage_fingerprint
@@ -160,13 +160,6 @@ def _add(
     *,
     certain: bool = True,
 ) -> None:
-    last = None
-    if action is Action.RUN:
-        state = facts.recorded.model_state(resource.model)
-        fingerprint = state.runs.get(resource.name) if state else None
-        last = (
-            facts.recorded.run(resource.model, resource.name, fingerprint) if fingerprint else None
-        )
     facts.add(
         Step(
             resource.address,
@@ -176,6 +169,37 @@ def _add(
             after=facts.planned((*resource.files, *resource.producers)),
             changes=changes,
             certain=certain,
-            estimate=Estimate(round(last.seconds, 1), 1) if last else None,
+            estimate=_estimate(facts, resource) if action is Action.RUN else None,
         )
     )
+
+
+def _estimate(facts: Facts, resource: StageResource) -> Estimate | None:
+    """From the last runs of the stage, whatever they were made of."""
+    durations = _durations(facts, resource)
+    if not durations:
+        return None
+    seconds = round(_median(durations), 3)
+    price = resource.stage.resources.price
+    if price is None:
+        return Estimate(seconds, len(durations))
+    cost = round(seconds / 3600 * price.amount, 6)
+    return Estimate(seconds, len(durations), cost, price.currency)
+
+
+def _median(values: Sequence[float]) -> float:
+    # the module `statistics` takes longer to import than a small plan takes
+    ordered, middle = sorted(values), len(values) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def _durations(facts: Facts, resource: StageResource) -> tuple[float, ...]:
+    state = facts.recorded.model_state(resource.model)
+    if state is None:
+        return ()
+    if resource.name in state.durations:
+        return state.durations[resource.name]
+    # a ledger that was written before the state had durations
+    fingerprint = state.runs.get(resource.name)
+    run = facts.recorded.run(resource.model, resource.name, fingerprint) if fingerprint else None
+    return () if run is None or run.adopted else (run.seconds,)

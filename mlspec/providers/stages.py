@@ -80,7 +80,7 @@ def _restore(resource: StageResource, context: Context) -> Change:
         raise MlspecError(f"the ledger lost the run of {resource.address}")
     _put_back(resource, run, context)
     said = f"the outputs of the run at {run.commit[:9] or 'no commit'} are back"
-    return Change(said, _heads(resource, run, context))
+    return Change(said, {state_path(resource.model): _state_with(run, resource, context)})
 
 
 def _put_back(resource: StageResource, run: Run, context: Context) -> None:
@@ -277,14 +277,18 @@ def _entry(resource: StageResource, context: Context) -> dict[str, Any]:
 
 
 def _records(resource: StageResource, run: Run, context: Context) -> dict[str, Record | None]:
-    path = run_path(resource.model, resource.name, run.fingerprint)
-    return {path: run, **_heads(resource, run, context)}
+    state = _state_with(run, resource, context)
+    return {
+        run_path(resource.model, resource.name, run.fingerprint): run,
+        state_path(resource.model): state if run.adopted else state.timed(run.stage, run.seconds),
+    }
 
 
-def _heads(resource: StageResource, run: Run, context: Context) -> dict[str, Record | None]:
+def _state_with(run: Run, resource: StageResource, context: Context) -> ModelState:
+    """The heads of the model with `run` as the stage's last."""
     state = context.recorded.model_state(resource.model) or ModelState()
     runs = {**state.runs, resource.name: run.fingerprint}
-    return {state_path(resource.model): state.model_copy(update={"runs": runs, "retired": False})}
+    return state.model_copy(update={"runs": runs, "retired": False})
 
 
 def _said(run: Run) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, assert_never
 
-from mlspec.plan import Action, FieldChange, Plan, Step
+from mlspec.plan import Action, Estimate, FieldChange, Plan, Step, Total
+from mlspec.render.quantities import render_money, render_seconds
 from mlspec.render.style import Style, escape
 
 MOST_FILES = 12
@@ -119,7 +120,7 @@ def _lines(step: Step, width: int, style: Style, explain: bool) -> Iterator[str]
     if step.consequence.rank:
         words.append(step.consequence.value)
     if step.estimate:
-        words.append(f"about {step.estimate.seconds:g} s")
+        words.append(_estimated(step.estimate))
     what = style.paint(f"[{', '.join(words)}]", "dim")
     label = f"{escape(_label(step)):<{width}}"
     yield f"  {style.paint(sign, color)} {label}  {escape(step.reason)} {what}"
@@ -128,6 +129,14 @@ def _lines(step: Step, width: int, style: Style, explain: bool) -> Iterator[str]
         yield f"      {style.paint(escape(change.field), 'dim')}: {_transition(change)}"
     if explain and step.after:
         yield style.paint(f"      after {', '.join(map(escape, step.after))}", "dim")
+
+
+def _estimated(estimate: Estimate) -> str:
+    runs = "1 run" if estimate.from_runs == 1 else f"{estimate.from_runs} runs"
+    words = [f"about {render_seconds(estimate.seconds)} ({runs})"]
+    if estimate.cost is not None and estimate.currency is not None:
+        words.append(render_money(estimate.cost, estimate.currency))
+    return ", ".join(words)
 
 
 def _is_content(change: FieldChange) -> bool:
@@ -170,4 +179,23 @@ def _summary(plan: Plan, style: Style) -> str:
     rest = f"{plan.unchanged} unchanged"
     if plan.held:
         rest += f", {len(plan.held)} left as it is"
-    return style.paint(f"Plan: {', '.join(counts)}; {rest}.", "bold")
+    return "\n".join((*_costs(plan), style.paint(f"Plan: {', '.join(counts)}; {rest}.", "bold")))
+
+
+def _costs(plan: Plan) -> Iterator[str]:
+    """What the stages to run take, by consequence; nothing when none is to run."""
+    if plan.totals:
+        told = (f"{consequence} {_cost(total)}" for consequence, total in plan.totals.items())
+        yield f"Cost: {'; '.join(told)}."
+
+
+def _cost(total: Total) -> str:
+    stages = "1 stage" if total.stages == 1 else f"{total.stages} stages"
+    if total.unknown == total.stages:
+        return f"{stages} without a recorded run"
+    most = "up to about" if total.uncertain else "about"
+    words = [stages, f"{most} {render_seconds(total.seconds)}"]
+    words += [render_money(amount, currency) for currency, amount in total.cost.items()]
+    if total.unknown:
+        words.append(f"{total.unknown} without a recorded run")
+    return ", ".join(words)

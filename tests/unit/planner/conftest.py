@@ -45,7 +45,7 @@ from mlspec.resources import (
     Resource,
     StageResource,
 )
-from mlspec.spec.models import Spec
+from mlspec.spec.models import Resources, Spec
 
 PLACE = "here"
 PARAMS = "pipelines/m/params.json"
@@ -98,6 +98,7 @@ class World:
     adopt: bool = False
     targets: tuple[str, ...] = ("local",)
     auc: float = 0.9
+    price: str | None = None
 
     @property
     def desired(self) -> Desired:
@@ -106,6 +107,7 @@ class World:
         )
         model = spec.models["m"]
         gate = model.gates["good"].model_validate(self.gate)
+        priced = Resources.model_validate({"price": self.price} if self.price else {})
         train = Dependency("train.py", DependencyKind.CODE, self.train_code)
         data = Dependency("data/d.csv", DependencyKind.DATASET, producer="dataset.d")
         evaluate = Dependency("evaluate.py", DependencyKind.CODE, self.evaluate_code)
@@ -115,7 +117,7 @@ class World:
             StageResource(
                 model="m",
                 name="train",
-                stage=model.stages["train"],
+                stage=model.stages["train"].model_copy(update={"resources": priced}),
                 dependencies=(data, train),
                 params={PARAMS: {"train": {"depth": self.depth}}},
                 command=self.command,

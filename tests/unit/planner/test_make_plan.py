@@ -9,10 +9,10 @@ import pytest
 
 from mlspec.errors import MlspecError
 from mlspec.fingerprint import trial_digest
-from mlspec.ledger.paths import POLICY, candidate_path, run_path
+from mlspec.ledger.paths import POLICY, candidate_path, run_path, state_path
 from mlspec.ledger.records import Policy
 from mlspec.ledger.state import Recorded
-from mlspec.plan import Action, Consequence
+from mlspec.plan import Action, Consequence, Estimate
 from mlspec.planner import check_deletes, make_destroy_plan, make_restore_plan, survey
 from mlspec.resources import ObservedDeployment, ObservedFile
 
@@ -58,6 +58,43 @@ def test_code_data_and_params_retrain_and_the_reason_names_them(
     assert (step.estimate.seconds, step.estimate.from_runs) == (2.0, 1)
     assert settled.actions()["stage.m.evaluate"] == "run reevaluate?"
     assert settled.actions()["model.m"] == "register retrain"
+
+
+@pytest.mark.parametrize(
+    ("durations", "price", "expected"),
+    [
+        ((3.0,), None, (3.0, 1, None, None)),
+        ((9.0, 1.0, 2.0), None, (2.0, 3, None, None)),
+        ((1.0, 2.0, 30.0, 4.0), None, (3.0, 4, None, None)),
+        ((1800.0, 1800.0), "0.90 EUR/h", (1800.0, 2, 0.45, "EUR")),
+    ],
+)
+def test_an_estimate_is_the_median_of_the_last_runs_at_the_price_of_the_resources(
+    settled: Any,
+    durations: tuple[float, ...],
+    price: str | None,
+    expected: tuple[float, int, float | None, str | None],
+) -> None:
+    for seconds in durations:
+        settled.records[state_path("m")] = settled.state.timed("train", seconds)
+    settled.depth, settled.price = 4, price
+    assert settled.step("stage.m.train").estimate == Estimate(*expected)
+
+
+def test_only_the_last_ten_runs_count(settled: Any) -> None:
+    state = settled.state
+    for seconds in (100.0, 100.0, *range(1, 11)):
+        state = state.timed("train", seconds)
+    settled.records[state_path("m")] = state
+    settled.depth = 4
+    assert settled.step("stage.m.train").estimate == Estimate(5.5, 10)
+
+
+def test_an_adopted_run_estimates_nothing(settled: Any) -> None:
+    path = run_path("m", "train", settled.state.runs["train"])
+    settled.records[path] = settled.records[path].model_copy(update={"adopted": True})
+    settled.depth = 4
+    assert settled.step("stage.m.train").estimate is None
 
 
 def test_a_change_after_the_artifact_only_reevaluates(settled: Any) -> None:

@@ -162,7 +162,9 @@ def test_a_run_is_recorded_with_its_entry(world: World) -> None:
     assert isinstance(run, Run)
     assert (run.fingerprint, run.seconds, run.commit) == (world.fingerprint, 1.5, "c")
     assert [out["path"] for out in run.entry["outs"]] == ["model.onnx"]
-    assert change.records[state_path("m")] == ModelState(runs={"train": world.fingerprint})
+    assert change.records[state_path("m")] == ModelState(
+        runs={"train": world.fingerprint}, durations={"train": (1.5,)}
+    )
     assert change.detail == "1 output"
 
 

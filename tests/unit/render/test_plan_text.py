@@ -37,12 +37,57 @@ def test_steps_are_grouped_with_reason_consequence_and_change() -> None:
     later = Step("stage.m.evaluate", Action.RUN, Consequence.REEVALUATE, "may", certain=False)
     assert render_plan(plan(step, later), PLAIN) == (
         "model.m\n"
-        "  > stage train     params.depth changed [run, retrain, about 2 s]\n"
+        "  > stage train     params.depth changed [run, retrain, about 2 s (1 run)]\n"
         "      params.depth: 3 -> 4\n"
         "  > stage evaluate  may [may run, reevaluate]\n"
         "\n"
+        "Cost: retrain 1 stage, about 2 s; reevaluate 1 stage without a recorded run.\n"
         "Plan: 2 to run; 3 unchanged.\n"
     )
+
+
+def test_costs_are_summed_by_consequence_and_currency_and_unknown_ones_counted() -> None:
+    estimates = (
+        Estimate(60.0, 10, 0.02, "EUR"),
+        Estimate(20.0, 3, 0.01, "EUR"),
+        Estimate(3600.0, 1, 1.5, "USD"),
+        None,
+    )
+    trains = [
+        Step(f"stage.m{n}.train", Action.RUN, Consequence.RETRAIN, "changed", estimate=estimate)
+        for n, estimate in enumerate(estimates)
+    ]
+    judge = Step(
+        "stage.m.judge",
+        Action.RUN,
+        Consequence.REEVALUATE,
+        "may change",
+        certain=False,
+        estimate=Estimate(1.0, 2),
+    )
+    made = plan(*trains, judge)
+    text = render_plan(made, PLAIN)
+    assert "[run, retrain, about 1 min (10 runs), 0.02 EUR]" in text
+    assert (
+        "\nCost: retrain 4 stages, about 1 h 1 min, 0.03 EUR, 1.50 USD, 1 without a recorded run; "
+        "reevaluate 1 stage, up to about 1 s.\n"
+    ) in text
+    assert made.as_dict()["totals"] == {
+        "retrain": {
+            "stages": 4,
+            "uncertain": 0,
+            "unknown": 1,
+            "seconds": 3680.0,
+            "cost": {"EUR": 0.03, "USD": 1.5},
+        },
+        "reevaluate": {"stages": 1, "uncertain": 1, "unknown": 0, "seconds": 1.0, "cost": {}},
+    }
+
+
+def test_a_plan_that_runs_nothing_costs_nothing() -> None:
+    restore = Step("stage.m.train", Action.RESTORE, Consequence.NONE, "drift")
+    assert "Cost" not in render_plan(plan(restore), PLAIN)
+    assert plan(restore).as_dict()["totals"] == {}
 
 
 def test_many_files_are_counted_unless_explained() -> None:
