@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mlspec.compilers.dvc import lock_path
 from mlspec.compilers.generated import MARK
+from mlspec.compilers.github import PATH as WORKFLOW
 from mlspec.dvc.lock import LockEntry, entry_as_dict, parse_lock
 from mlspec.providers.targets import found_here, make_target, target_of
 from mlspec.resolve import BLOCKS
@@ -25,18 +26,10 @@ from mlspec.resources import (
     ObservedDeployment,
     ObservedFile,
     ObservedStage,
+    Resource,
     StageResource,
 )
 from mlspec.worktree import Worktree
-
-_GENERATED = (
-    "pipelines/*/dvc.yaml",
-    "pipelines/*/params.json",
-    "services/*/*",
-    "cards/*.md",
-    ".github/workflows/mlspec.yml",
-)
-"""Where generated files are looked for that nothing asks for any more."""
 
 _HEAD = 2000
 """Characters at the start of a file within which its mark stands."""
@@ -44,13 +37,33 @@ _HEAD = 2000
 
 def observe(desired: Desired, worktree: Worktree) -> Observed:
     """The three kinds of things that can be seen, by path or address."""
-    return Observed(
-        files=dict(_files(desired, worktree)),
-        datasets=dict(_datasets(desired, worktree)),
-        stages=dict(_stages(desired, worktree)),
-        deployments=dict(_deployments(desired, worktree.root)),
-        place=place_of(worktree.root),
-    )
+    observed = Observed({}, {}, {}, {}, place_of(worktree.root))
+    observe_resources(desired.resources.values(), worktree, observed)
+    observe_surroundings(desired, worktree, observed)
+    return observed
+
+
+def observe_resources(resources: Iterable[Resource], worktree: Worktree, into: Observed) -> None:
+    """Look at the files, the data and the runs of these resources."""
+    locks: dict[str, dict[str, LockEntry]] = {}
+    for resource in resources:
+        match resource:
+            case FileResource(generated=generated):
+                text = worktree.read_text(generated.path)
+                if text is not None:
+                    ours = generated.path in BLOCKS or MARK in text[:_HEAD] or not text.strip()
+                    into.files[generated.path] = ObservedFile(text, ours)
+            case DatasetResource():
+                into.datasets[resource.address] = _dataset(resource, worktree)
+            case StageResource():
+                into.stages[resource.address] = _stage(resource, worktree, locks)
+
+
+def observe_surroundings(desired: Desired, worktree: Worktree, into: Observed) -> None:
+    """Look at what the spec may not name: files that were left over, and whatever runs here."""
+    for path in _left_over(desired, worktree.root):
+        into.files[path] = ObservedFile("", ours=True)
+    into.deployments.update(_deployments(desired, worktree.root))
 
 
 def place_of(root: Path) -> str:
@@ -59,18 +72,36 @@ def place_of(root: Path) -> str:
     return hashlib.sha256(where.encode()).hexdigest()[:16]
 
 
-def _files(desired: Desired, worktree: Worktree) -> Iterator[tuple[str, ObservedFile]]:
-    wanted = {resource.generated.path for resource in desired.of(FileResource)}
-    for path in sorted(wanted):
-        text = worktree.read_text(path)
-        if text is not None:
-            ours = path in BLOCKS or MARK in text[:_HEAD] or not text.strip()
-            yield path, ObservedFile(text, ours)
-    for pattern in _GENERATED:
-        for found in sorted(worktree.root.glob(pattern)):
-            path = found.relative_to(worktree.root).as_posix()
-            if path not in wanted and path.isprintable() and _is_left_over(found):
-                yield path, ObservedFile("", ours=True)
+def _left_over(desired: Desired, root: Path) -> Iterator[str]:
+    """Generated files that nothing asks for any more. A model's and its card's always are."""
+    models, deployments = desired.spec.models, desired.spec.deployments
+    for name in sorted(_names(root, "pipelines").difference(models)):
+        yield from _generated(root, f"pipelines/{name}", ("dvc.yaml", "params.json"))
+    for name in sorted(_names(root, "services")):
+        wanted = desired.resources if name in deployments else ()
+        for path in _generated(root, f"services/{name}", _names(root, f"services/{name}")):
+            if f"file.{path}" not in wanted:
+                yield path
+    cards = {name for name in _names(root, "cards") if name.endswith(".md")}
+    yield from _generated(root, "cards", cards.difference(map("{}.md".format, models)))
+    if f"file.{WORKFLOW}" not in desired.resources:
+        yield from _generated(root, ".github/workflows", (WORKFLOW.rpartition("/")[2],))
+
+
+def _names(root: Path, folder: str) -> set[str]:
+    """What a folder holds; nothing if there is no such folder."""
+    try:
+        return set(os.listdir(root / folder))  # noqa: PTH208
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def _generated(root: Path, folder: str, names: Iterable[str]) -> Iterator[str]:
+    """The paths of those files of a folder that mlspec wrote."""
+    for name in sorted(names):
+        path = f"{folder}/{name}"
+        if path.isprintable() and _is_left_over(root / path):
+            yield path
 
 
 def _is_left_over(found: Path) -> bool:
@@ -84,34 +115,27 @@ def _is_left_over(found: Path) -> bool:
         return False
 
 
-def _datasets(desired: Desired, worktree: Worktree) -> Iterator[tuple[str, ObservedDataset]]:
-    for resource in desired.of(DatasetResource):
-        seen = worktree.digest(resource.dataset.path)
-        recorded = None if resource.in_git else worktree.recorded_digest(resource.dataset.path)
-        yield (
-            resource.address,
-            ObservedDataset(
-                md5=seen.md5 if seen else None, recorded_md5=recorded.md5 if recorded else None
-            ),
-        )
+def _dataset(resource: DatasetResource, worktree: Worktree) -> ObservedDataset:
+    seen = worktree.digest(resource.dataset.path)
+    recorded = None if resource.in_git else worktree.recorded_digest(resource.dataset.path)
+    return ObservedDataset(
+        md5=seen.md5 if seen else None, recorded_md5=recorded.md5 if recorded else None
+    )
 
 
-def _stages(desired: Desired, worktree: Worktree) -> Iterator[tuple[str, ObservedStage]]:
-    locks: dict[str, dict[str, LockEntry]] = {}
-    for stage in desired.of(StageResource):
-        path = lock_path(stage.model)
-        if path not in locks:
-            text = worktree.read_text(path)
-            locks[path] = parse_lock(text, path) if text else {}
-        entry = locks[path].get(stage.name)
-        digests = {written: worktree.digest(written) for written in stage.writes}
-        yield (
-            stage.address,
-            ObservedStage(
-                entry=entry_as_dict(entry) if entry else None,
-                outputs={written: found.md5 for written, found in digests.items() if found},
-            ),
-        )
+def _stage(
+    stage: StageResource, worktree: Worktree, locks: dict[str, dict[str, LockEntry]]
+) -> ObservedStage:
+    path = lock_path(stage.model)
+    if path not in locks:
+        text = worktree.read_text(path)
+        locks[path] = parse_lock(text, path) if text else {}
+    entry = locks[path].get(stage.name)
+    digests = {written: worktree.digest(written) for written in stage.writes}
+    return ObservedStage(
+        entry=entry_as_dict(entry) if entry else None,
+        outputs={written: found.md5 for written, found in digests.items() if found},
+    )
 
 
 def _deployments(desired: Desired, root: Path) -> Iterator[tuple[str, ObservedDeployment]]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import cached_property
 
 from mlspec.compilers.bento import compile_bento
 from mlspec.compilers.card import compile_card
@@ -42,7 +43,7 @@ from mlspec.resources import (
 )
 from mlspec.spec.checks.overlaps import parents
 from mlspec.spec.load import Loaded
-from mlspec.spec.models import Model, Spec, Stage
+from mlspec.spec.models import Dataset, Deployment, Model, Spec, Stage
 from mlspec.worktree import Worktree
 
 MOST_BYTES_IN_GIT = 10 * 1024 * 1024
@@ -66,43 +67,66 @@ class GitFiles:
 
 
 def resolve(loaded: Loaded, worktree: Worktree, git_files: GitFiles) -> Desired:
-    """The desired state; raises :class:`SpecError` when files that it names are missing."""
-    resolver = _Resolver(loaded, worktree, git_files)
-    resources = {resource.address: resource for resource in resolver.resources()}
-    if resolver.problems:
-        raise SpecError(resolver.problems)
-    return Desired(loaded.spec, loaded.digest, dict(sorted(resources.items())))
+    """The whole desired state; raises :class:`SpecError` when files that it names are missing."""
+    resolver = Resolver(loaded, worktree, git_files)
+    models = (resource for name in loaded.spec.models for resource in resolver.model(name))
+    return resolver.desired((*resolver.project(), *models, *resolver.deployments()))
 
 
-class _Resolver:
+class Resolver:
+    """Resolves a spec part by part; what is wrong is collected in `problems`."""
+
     def __init__(self, loaded: Loaded, worktree: Worktree, git_files: GitFiles) -> None:
         self.loaded = loaded
         self.spec: Spec = loaded.spec
         self.worktree = worktree
         self.git_files = git_files
         self.problems: list[Diagnostic] = []
-        self.producers = {
+        self.dataset_paths = {d.path: name for name, d in self.spec.datasets.items()}
+        self.storage = tuple(f"file.{g.path}" for g in compile_storage(self.spec.storage))
+
+    @property
+    def requirements(self) -> str | None:
+        """The file of packages, if there is one; looked at anew, so that every watch has it."""
+        path = self.spec.python.requirements
+        return path if self.worktree.exists(path) else None
+
+    @cached_property
+    def producers(self) -> Mapping[str, str]:
+        """The address of the stage that writes a path."""
+        return {
             path: f"stage.{model_name}.{stage_name}"
             for model_name, model in self.spec.models.items()
             for stage_name, stage in model.stages.items()
             for path in stage_paths(stage, datasets={}).writes
         }
-        self.dataset_paths = {d.path: name for name, d in self.spec.datasets.items()}
-        # data are dependencies only when a stage names them as inputs; params go by their values
-        self.data = frozenset(
-            map(posixpath.normpath, ("pipelines", *self.producers, *self.dataset_paths))
-        )
-        self.storage = tuple(f"file.{g.path}" for g in compile_storage(self.spec.storage))
-        requirements = self.spec.python.requirements
-        self.requirements = requirements if worktree.exists(requirements) else None
 
-    def resources(self) -> Iterator[Resource]:
+    @cached_property
+    def data(self) -> Set[str]:
+        """Dependencies only when a stage names them as inputs; params go by their values."""
+        paths = ("pipelines", *self.producers, *self.dataset_paths)
+        return frozenset(map(posixpath.normpath, paths))
+
+    @cached_property
+    def deployed(self) -> Mapping[str, Mapping[str, Deployment]]:
+        """The deployments of each model that has any."""
+        found: dict[str, dict[str, Deployment]] = {}
+        for name, deployment in self.spec.deployments.items():
+            found.setdefault(deployment.model, {})[name] = deployment
+        return found
+
+    def desired(self, resources: Iterable[Resource]) -> Desired:
+        """These resources; raises :class:`SpecError` if anything is wrong with one of them."""
+        if self.problems:
+            raise SpecError(self.problems)
+        by_address = {resource.address: resource for resource in resources}
+        return Desired(self.spec, self.loaded.digest, dict(sorted(by_address.items())))
+
+    def project(self) -> Iterator[Resource]:
+        """What belongs to no model: the project's files, and datasets."""
         yield from map(FileResource, self.project_files())
         for name in self.spec.datasets:
             yield self.dataset(name)
-        for name, model in self.spec.models.items():
-            yield from self.model(name, model)
-        yield from self.deployments()
 
     def project_files(self) -> Iterator[GeneratedFile]:
         yield from compile_storage(self.spec.storage)
@@ -131,7 +155,9 @@ class _Resolver:
             )
         return DatasetResource(name, dataset, in_git, self.storage)
 
-    def model(self, name: str, model: Model) -> Iterator[Resource]:
+    def model(self, name: str) -> Iterator[Resource]:
+        """A model with its stages, its gates and its generated files."""
+        model = self.spec.models[name]
         stages = {
             stage_name: stage.model_copy(update={"command": stage_command(stage)})
             for stage_name, stage in model.stages.items()
@@ -172,7 +198,8 @@ class _Resolver:
             requirements=self.requirements,
         )
         yield from map(FileResource, pipeline)
-        yield FileResource(compile_card(name, model, self.spec))
+        read = self.datasets_of(model)
+        yield FileResource(compile_card(name, model, read, self.deployed.get(name, {})))
         files = tuple(sorted({*(f"file.{g.path}" for g in pipeline), *self.storage}))
         for stage_name, stage in model.stages.items():
             yield StageResource(
@@ -193,6 +220,12 @@ class _Resolver:
             stages=tuple(f"stage.{name}.{stage}" for stage in sorted(model.stages)),
             gates=tuple(f"gate.{name}.{gate}" for gate in sorted(model.gates)),
         )
+
+    def datasets_of(self, model: Model) -> dict[str, Dataset]:
+        """The datasets that the model's stages read, by name or by path."""
+        given = (given for stage in model.stages.values() for given in stage.inputs)
+        named = (self.dataset_paths.get(each, each) for each in given)
+        return {name: self.spec.datasets[name] for name in named if name in self.spec.datasets}
 
     def check_code(self, address: str, code: tuple[str, ...]) -> None:
         """Code that a stage wrote is known by the whole output, so it cannot be a part of one."""
@@ -247,6 +280,7 @@ class _Resolver:
         return Dependency(path, kind, seen.md5 if seen else "")
 
     def deployments(self) -> Iterator[Resource]:
+        """Deployments, and the files of their services."""
         pins = self.pins()
         for name, deployment in self.spec.deployments.items():
             model = self.spec.models[deployment.model]

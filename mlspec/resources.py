@@ -185,6 +185,20 @@ class Desired:
         return resource
 
 
+def upstream(desired: Desired, model: str) -> tuple[str, ...]:
+    """The model and all models whose outputs it reads, directly or not; sorted."""
+    found, left = set[str](), [model]
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            for address in desired.get(ModelResource, f"model.{name}").stages:
+                producers = desired.get(StageResource, address).producers
+                stages = map(desired.resources.get, producers)
+                left += (stage.model for stage in stages if isinstance(stage, StageResource))
+    return tuple(sorted(found))
+
+
 @dataclass(frozen=True, slots=True)
 class ObservedFile:
     """A file where a generated one belongs; `ours` tells whether mlspec wrote it."""
@@ -221,9 +235,9 @@ class ObservedDeployment:
 class Observed:
     """What is there, by address; an address that is missing was not found."""
 
-    files: Mapping[str, ObservedFile]
-    datasets: Mapping[str, ObservedDataset]
-    stages: Mapping[str, ObservedStage]
-    deployments: Mapping[str, ObservedDeployment]
+    files: dict[str, ObservedFile]
+    datasets: dict[str, ObservedDataset]
+    stages: dict[str, ObservedStage]
+    deployments: dict[str, ObservedDeployment]
     place: str
     """Names this machine and checkout, as :class:`mlspec.ledger.records.Deployed` does."""

@@ -7,22 +7,35 @@ show before it serves. Measured values are in the ledger (`mlspec show`), not he
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from mlspec.compilers.generated import GeneratedFile, header
 from mlspec.compilers.markdown import code, escape, paragraphs, table
 from mlspec.plan import Consequence
-from mlspec.spec.models import Card, Dataset, Gate, Model, Source, Spec
+from mlspec.spec.models import Card, Dataset, Deployment, Gate, Model, Source
 
 
-def compile_card(name: str, model: Model, spec: Spec) -> GeneratedFile:
-    """The card of `model`, called `name`, of `spec`."""
-    address = f"model.{name}"
-    text = "\n\n".join(_sections(name, model, spec)) + "\n"
-    return GeneratedFile(f"cards/{name}.md", text, address, Consequence.DOCS)
+def card_path(model: str) -> str:
+    return f"cards/{model}.md"
 
 
-def _sections(name: str, model: Model, spec: Spec) -> Iterator[str]:
+def compile_card(
+    name: str,
+    model: Model,
+    datasets: Mapping[str, Dataset],
+    deployments: Mapping[str, Deployment],
+) -> GeneratedFile:
+    """The card of `model`, called `name`: of what it reads and where it is deployed, by name."""
+    text = "\n\n".join(_sections(name, model, datasets, deployments)) + "\n"
+    return GeneratedFile(card_path(name), text, f"model.{name}", Consequence.DOCS)
+
+
+def _sections(
+    name: str,
+    model: Model,
+    datasets: Mapping[str, Dataset],
+    deployments: Mapping[str, Deployment],
+) -> Iterator[str]:
     card = model.card or Card()
     yield f"<!-- {escape(header(f'model.{name} of mlspec.yaml'))} -->"
     yield f"# {escape(name)}"
@@ -33,9 +46,9 @@ def _sections(name: str, model: Model, spec: Spec) -> Iterator[str]:
         if text.strip():
             yield f"## {title}"
             yield paragraphs(text)
-    yield from _data(_datasets(model, spec))
+    yield from _data(datasets)
     yield from _gates(model)
-    yield from _deployments(name, spec)
+    yield from _deployments(deployments)
 
 
 def _facts(model: Model, card: Card) -> Iterator[str]:
@@ -50,17 +63,7 @@ def _facts(model: Model, card: Card) -> Iterator[str]:
         yield "\n".join(facts)
 
 
-def _datasets(model: Model, spec: Spec) -> dict[str, Dataset]:
-    """The datasets that the model's stages read, by name or by path."""
-    read = {given for stage in model.stages.values() for given in stage.inputs}
-    return {
-        name: dataset
-        for name, dataset in sorted(spec.datasets.items())
-        if name in read or dataset.path in read
-    }
-
-
-def _data(datasets: dict[str, Dataset]) -> Iterator[str]:
+def _data(datasets: Mapping[str, Dataset]) -> Iterator[str]:
     if not datasets:
         return
     yield "## Data"
@@ -74,7 +77,7 @@ def _data(datasets: dict[str, Dataset]) -> Iterator[str]:
                 escape(dataset.owner),
                 _source(dataset.source),
             )
-            for name, dataset in datasets.items()
+            for name, dataset in sorted(datasets.items())
         ),
     )
 
@@ -117,11 +120,10 @@ def _requirement(gate: Gate) -> str:
     return ", ".join(limits)
 
 
-def _deployments(name: str, spec: Spec) -> Iterator[str]:
+def _deployments(deployments: Mapping[str, Deployment]) -> Iterator[str]:
     rows = [
-        (escape(called), escape(target), escape(deployment.owner))
-        for called, deployment in sorted(spec.deployments.items())
-        if deployment.model == name
+        (escape(name), escape(target), escape(deployment.owner))
+        for name, deployment in sorted(deployments.items())
         for target in deployment.targets
     ]
     if rows:

@@ -6,7 +6,7 @@ ledger has (:class:`Recorded`). Goes out: a frozen :class:`~mlspec.plan.Plan`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from graphlib import TopologicalSorter
 
@@ -19,7 +19,7 @@ from mlspec.planner.deployments import (
     plan_destruction,
     plan_policy,
 )
-from mlspec.planner.facts import NONE, Facts, Leave, Recorded
+from mlspec.planner.facts import NONE, NOTHING, Facts, Leave, Recorded, Settled
 from mlspec.planner.files import plan_dataset, plan_files
 from mlspec.planner.models import plan_model
 from mlspec.planner.stages import in_order, plan_stage
@@ -27,8 +27,11 @@ from mlspec.resources import (
     DatasetResource,
     DeploymentResource,
     Desired,
+    GateResource,
     ModelResource,
     Observed,
+    StageResource,
+    upstream,
 )
 
 __all__ = [
@@ -36,6 +39,7 @@ __all__ = [
     "Facts",
     "Leave",
     "Recorded",
+    "Settled",
     "check_deletes",
     "check_files",
     "conclude",
@@ -43,29 +47,77 @@ __all__ = [
     "make_plan",
     "make_restore_plan",
     "survey",
+    "survey_again",
 ]
 
 
-def survey(desired: Desired, observed: Observed, recorded: Recorded, leave: Leave = NONE) -> Facts:
+def survey(
+    desired: Desired,
+    observed: Observed,
+    recorded: Recorded,
+    leave: Leave = NONE,
+    *,
+    settled: Settled = NOTHING,
+    known: Iterable[str] | None = None,
+) -> Facts:
     """Everything that a plan is made of: the steps, and the fingerprints that are known.
+
+    `desired` has all models but those of `settled`. `known`: the models of the ledger that may have
+    left the spec, if fewer than all that it has.
 
     Raises :class:`MlspecError` where no plan may be made: a file that is not ours stands where one
     is generated, or something protected would be deleted.
     """
-    facts = Facts(desired, observed, recorded, leave)
+    facts = Facts(desired, observed, recorded, leave, settled)
     plan_files(facts)
     for dataset in desired.of(DatasetResource):
         plan_dataset(facts, dataset)
-    for stage in in_order(facts):
+    for stage in in_order(desired.of(StageResource)):
         plan_stage(facts, stage)
-    outlooks = {model.name: plan_model(facts, model) for model in desired.of(ModelResource)}
+    for model in desired.of(ModelResource):
+        plan_model(facts, model)
     for deployment in sorted(
         desired.of(DeploymentResource), key=lambda d: (len(d.after), d.address)
     ):
-        plan_deployment(facts, deployment, outlooks[deployment.deployment.model])
-    plan_departures(facts)
+        plan_deployment(facts, deployment)
+    plan_departures(facts, recorded.models() if known is None else known)
     plan_policy(facts)
     return facts
+
+
+def survey_again(facts: Facts, address: str) -> None:
+    """Plan anew what is at `address`, after its model and all that this reads.
+
+    `facts` has the readings of this moment of these. Files and departures are left as they were.
+    """
+    facts.forget((address,))
+    match facts.desired.resources.get(address):
+        case DatasetResource() as dataset:
+            plan_dataset(facts, dataset)
+        case DeploymentResource() as deployment:
+            _models_again(facts, upstream(facts.desired, deployment.deployment.model))
+            plan_deployment(facts, deployment)
+        case StageResource(model=model) | GateResource(model=model) | ModelResource(name=model):
+            _models_again(facts, upstream(facts.desired, model))
+        case _:
+            plan_policy(facts)
+
+
+def _models_again(facts: Facts, names: Iterable[str]) -> None:
+    models = [facts.desired.get(ModelResource, f"model.{name}") for name in names]
+    for model in models:
+        facts.forget((model.address, *model.stages, *model.gates))
+    addresses = (address for model in models for address in model.stages)
+    stages = [facts.desired.get(StageResource, address) for address in addresses]
+    producers = dict.fromkeys(producer for stage in stages for producer in stage.producers)
+    for producer in producers:
+        if isinstance(dataset := facts.desired.resources.get(producer), DatasetResource):
+            facts.forget((producer,))
+            plan_dataset(facts, dataset)
+    for stage in in_order(stages):
+        plan_stage(facts, stage)
+    for model in models:
+        plan_model(facts, model)
 
 
 def make_plan(
@@ -87,8 +139,11 @@ def conclude(facts: Facts, *, commit: str, ledger: str) -> Plan:
     return Plan(
         base=Base(commit=commit, ledger=ledger, spec=facts.desired.digest),
         steps=_ordered(facts.steps),
-        held=tuple(sorted(facts.held, key=lambda held: held.address)),
-        unchanged=len(facts.desired.resources.keys() - facts.steps.keys()),
+        held=tuple(
+            sorted((*facts.held.values(), *facts.settled.held), key=lambda held: held.address)
+        ),
+        unchanged=len(facts.desired.resources.keys() - facts.steps.keys())
+        + facts.settled.resources,
         mlspec=__version__,
     )
 
@@ -143,7 +198,7 @@ def check_deletes(plan: Plan, desired: Desired, *, allowed: bool, allow_empty: b
         for step in plan.steps
         if step.action is Action.DELETE and not step.address.startswith("file.")
     ]
-    kept = any(True for _ in (*desired.of(ModelResource), *desired.of(DeploymentResource)))
+    kept = desired.spec.models or desired.spec.deployments
     if lost and not kept and not allow_empty:
         raise MlspecError(
             "the spec has no model and no deployment left, and this plan would delete all there is",

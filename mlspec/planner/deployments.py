@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mlspec.errors import MlspecError
 from mlspec.fingerprint import release_digest, trial_digest
 from mlspec.ledger.records import Deployed, Version
 from mlspec.plan import Action, Consequence, FieldChange, Step
-from mlspec.planner.facts import Facts
-from mlspec.planner.models import Outlook
+from mlspec.planner.facts import Facts, Outlook
 from mlspec.resources import DeploymentResource
 
 
-def plan_deployment(facts: Facts, resource: DeploymentResource, outlook: Outlook) -> None:
+def plan_deployment(facts: Facts, resource: DeploymentResource) -> None:
     """Compare the release that is desired with what is recorded and what runs."""
+    model = resource.deployment.model
+    outlook = facts.outlooks.get(model) or Outlook(facts.settled.versions.get(model))
     recorded = facts.recorded.deployed(resource.address)
     if outlook.pending is not None and not _serves(recorded, resource, outlook):
         _plan_pending(facts, resource, outlook, recorded)
@@ -45,17 +48,17 @@ def plan_deployment(facts: Facts, resource: DeploymentResource, outlook: Outlook
         _plan_change(facts, resource, recorded, version)
 
 
-def plan_departures(facts: Facts) -> None:
-    """Deployments and models that the ledger has and the spec has no more."""
+def plan_departures(facts: Facts, models: Iterable[str]) -> None:
+    """Deployments that the ledger has and the spec has no more, and likewise of `models`."""
     known = facts.recorded.deployments()
     for address in sorted({*known, *facts.observed.deployments}):
         if address not in facts.desired.resources:
             unknown = "it runs here, and neither the spec nor the ledger names it"
             reason = "it left the spec" if address in known else unknown
             _delete(facts, address, Consequence.REDEPLOY, reason)
-    for name in sorted(facts.recorded.models()):
+    for name in sorted(set(models).difference(facts.desired.spec.models)):
         state = facts.recorded.model_state(name)
-        if f"model.{name}" not in facts.desired.resources and state and not state.retired:
+        if state and not state.retired:
             reason = "it left the spec; its versions and data are kept"
             _delete(facts, f"model.{name}", Consequence.NONE, reason)
 
@@ -100,12 +103,16 @@ def _kept(recorded: Deployed | None, resource: DeploymentResource) -> int | None
 
 def _not_yet_on(facts: Facts, resource: DeploymentResource, version: Version | None) -> str | None:
     """The target before this one, by address, that neither has the version nor will get it."""
-    held = {each.address for each in facts.held}
     for address in resource.after:
         if address in facts.steps:
             continue
         earlier = facts.recorded.deployed(address)
-        if address in held or earlier is None or version is None or earlier.status == "refused":
+        if (
+            address in facts.held
+            or earlier is None
+            or version is None
+            or earlier.status == "refused"
+        ):
             return address
         if (earlier.model, earlier.version) != (version.model, version.number):
             return address

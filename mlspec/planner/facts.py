@@ -48,30 +48,68 @@ class Leave:
 NONE = Leave()
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a model will have: a version, none (rejected), or one that is known after a step.
+
+    `version` is the accepted version of the model as desired; `pending` the step that will decide
+    whether it is accepted, and what it is if there is none yet.
+    """
+
+    version: int | None = None
+    pending: str | None = None
+    certain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Models that need nothing, as was found before, and are not looked at again.
+
+    `resources` is how many they are made of. `versions` are the accepted ones, of those that have a
+    deployment.
+    """
+
+    resources: int = 0
+    held: tuple[Held, ...] = ()
+    versions: Mapping[str, int | None] = field(default_factory=dict)
+
+
+NOTHING = Settled()
+
+
 @dataclass(slots=True)
 class Facts:
     """The readings, and the plan as far as it is made.
 
     `contents` has the md5 of what a producer (stage or dataset) writes, by producer and path, once
     that is known; a producer that is missing will write something new. `fingerprints` likewise, of
-    stages, models and (a release's digest) deployments. `versions` are what deployments will serve.
+    stages, models and (a release's digest) deployments. `outlooks` are those of models, `versions`
+    what deployments will serve.
     """
 
     desired: Desired
     observed: Observed
     recorded: Recorded
     leave: Leave = NONE
+    settled: Settled = NOTHING
     steps: dict[str, Step] = field(default_factory=dict)
-    held: list[Held] = field(default_factory=list)
+    held: dict[str, Held] = field(default_factory=dict)
     contents: dict[str, Mapping[str, str]] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)
+    outlooks: dict[str, Outlook] = field(default_factory=dict)
     versions: dict[str, Version] = field(default_factory=dict)
 
     def add(self, step: Step) -> None:
         self.steps[step.address] = step
 
     def hold(self, address: str, reason: str) -> None:
-        self.held.append(Held(address, reason))
+        self.held[address] = Held(address, reason)
+
+    def forget(self, addresses: Iterable[str]) -> None:
+        """Have them planned anew."""
+        for address in addresses:
+            for about in (self.steps, self.held, self.contents, self.fingerprints, self.versions):
+                about.pop(address, None)
 
     def planned(self, addresses: Iterable[str]) -> tuple[str, ...]:
         """Those of `addresses` that have a step."""

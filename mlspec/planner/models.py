@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mlspec.fingerprint import model_fingerprint
 from mlspec.ledger.records import Candidate
 from mlspec.plan import Action, Consequence, FieldChange, Step, most_severe
-from mlspec.planner.facts import Facts
+from mlspec.planner.facts import Facts, Outlook
 from mlspec.planner.reasons import reason_of
 from mlspec.resources import GateResource, ModelResource
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """What a model will have: a version, none (rejected), or one that is known after a step.
-
-    `version` is the accepted version of the model as desired; `pending` the step that will decide
-    whether it is accepted, and what it is if there is none yet.
-    """
-
-    version: int | None = None
-    pending: str | None = None
-    certain: bool = True
-
-
-def plan_model(facts: Facts, resource: ModelResource) -> Outlook:
+def plan_model(facts: Facts, resource: ModelResource) -> None:
     """Plan the gates and the registration of a model whose stages are planned."""
+    facts.outlooks[resource.name] = _outlook(facts, resource)
+
+
+def _outlook(facts: Facts, resource: ModelResource) -> Outlook:
     if any(address not in facts.fingerprints for address in resource.stages):
         return _judge(facts, resource, candidate=None)
     fingerprint = model_fingerprint(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from graphlib import TopologicalSorter
 
 from mlspec.fingerprint import entry_fingerprint, entry_outputs, stage_fingerprint
@@ -15,9 +15,9 @@ from mlspec.resources import Dependency, ModelResource, ObservedStage, StageReso
 _NOTHING = ObservedStage(entry=None, outputs={})
 
 
-def in_order(facts: Facts) -> tuple[StageResource, ...]:
+def in_order(resources: Iterable[StageResource]) -> tuple[StageResource, ...]:
     """Stages after those whose outputs they read, else by address."""
-    stages = {stage.address: stage for stage in facts.desired.of(StageResource)}
+    stages = {stage.address: stage for stage in resources}
     sorter = TopologicalSorter(
         {
             address: [producer for producer in stage.producers if producer in stages]

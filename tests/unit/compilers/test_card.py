@@ -70,7 +70,8 @@ def _spec(**model: Any) -> Spec:
 
 def _card(**model: Any) -> str:
     spec = _spec(**model)
-    return compile_card("risk", spec.models["risk"], spec).text
+    read = {name: spec.datasets[name] for name in ("loans", "by-path") if name in spec.datasets}
+    return compile_card("risk", spec.models["risk"], read, {"api": spec.deployments["api"]}).text
 
 
 def _html(text: str) -> str:
@@ -134,7 +135,7 @@ def test_a_model_with_nothing_said_about_it_has_a_card_without_empty_parts() -> 
     spec = Spec.model_validate(
         {"mlspec": 1, "project": "p", "models": {"m": {"stages": {"s": {"command": "true"}}}}}
     )
-    card = compile_card("m", spec.models["m"], spec)
+    card = compile_card("m", spec.models["m"], spec.datasets, spec.deployments)
     assert (card.path, card.owner, card.consequence) == ("cards/m.md", "model.m", Consequence.DOCS)
     assert card.text.splitlines()[2:] == ["# m"]
     assert MARK in card.text

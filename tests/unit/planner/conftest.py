@@ -151,7 +151,15 @@ class World:
             ),
         ]
         found = {r.address: r for r in resources if r.address not in self.without}
-        return Desired(spec, "sha256:x", dict(sorted(found.items())))
+        gone = {
+            section: {n: r for n, r in named.items() if not self._left(f"{section[:-1]}.{n}")}
+            for section, named in (("models", spec.models), ("deployments", spec.deployments))
+        }
+        left = spec.model_copy(update=gone)
+        return Desired(left, "sha256:x", dict(sorted(found.items())))
+
+    def _left(self, address: str) -> bool:
+        return any(without.partition("@")[0] == address for without in self.without)
 
     @property
     def observed(self) -> Observed:
