@@ -1,0 +1,1 @@
+"""How fast mlspec is, beside DVC and Git, measured on repositories that are made for it."""
