@@ -1,11 +1,21 @@
-"""Files that are never half-written: temporary file, fsync, rename, fsync of the folder."""
+"""Files that are never half-written: temporary file, fsync, rename, fsync of the folder.
+
+:func:`write_atomic` is for one file, :func:`write_together` for many at little more than the price
+of one.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import secrets
+import sys
 import tempfile
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from mlspec.errors import MlspecError
 
@@ -41,6 +51,20 @@ def write_atomic(path: Path, text: str, *, mode: int = 0o644) -> None:
                 Path(temporary).unlink()
 
 
+def write_together(
+    files: Mapping[str, bytes], *, mode: int = 0o666, prefix: str = ".mlspec-"
+) -> None:
+    """Replace files by path, each whole or as it was; all are on disk when this returns.
+
+    Their folders must exist; `mode` is what the umask leaves of it. Raises :class:`OSError`, with
+    some files new and some old.
+    """
+    # the one whose fsync speaks for all must have data of its own to wait for
+    pending = iter(sorted(files.items(), key=lambda item: bool(item[1])))
+    while some := dict(itertools.islice(pending, _OPEN_AT_ONCE)):
+        _write_some(some, mode, prefix)
+
+
 def make_own_folder(root: Path, *parts: str) -> Path:
     """A folder below `.mlspec`, which Git does not see: its own `.gitignore` says so."""
     own = root / OWN
@@ -60,3 +84,85 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+_OPEN_AT_ONCE = 256
+_ONE_JOURNAL = frozenset({0xEF53, 0x58465342, 0x01021994})
+"""Of ext4 and XFS, where an fsync has on disk all that was renamed or written out before; tmpfs."""
+_WRITE_OUT = 1 | 2 | 4
+"""For `sync_file_range`: start to write the data out, and wait until that is done."""
+
+
+def _write_some(files: Mapping[str, bytes], mode: int, prefix: str) -> None:
+    temporary: dict[str, str] = {}
+    descriptors: list[int] = []
+    try:
+        for path, data in files.items():
+            temporary[path] = f"{os.path.dirname(path)}/{prefix}{secrets.token_hex(8)}"  # noqa: PTH120
+            descriptor = os.open(temporary[path], os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+            descriptors.append(descriptor)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        _sync_together(descriptors)
+        for path in files:
+            os.replace(temporary[path], path)  # noqa: PTH105
+            del temporary[path]
+        _sync_folders(dict.fromkeys(os.path.dirname(path) for path in reversed([*files])))  # noqa: PTH120
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        for left in temporary.values():
+            with contextlib.suppress(OSError):
+                os.unlink(left)  # noqa: PTH108
+
+
+def _sync_together(descriptors: list[int]) -> None:
+    """Have open files on disk; the last of them was written last."""
+    one = _has_one_journal(descriptors[0])
+    for descriptor in descriptors[:-1]:
+        if not one or not _write_out(descriptor):
+            os.fsync(descriptor)
+    os.fsync(descriptors[-1])
+
+
+def _sync_folders(folders: Iterable[str]) -> None:
+    """Make renames durable; the last one was in the first of `folders`."""
+    for folder in folders:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+            if _has_one_journal(descriptor):
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _write_out(descriptor: int) -> bool:
+    """Have the data of a file on disk, but not yet where they are; false where that cannot be."""
+    call = getattr(_libc(), "sync_file_range", None)
+    if call is None:
+        return False
+    import ctypes
+
+    whole = (ctypes.c_int64(0), ctypes.c_int64(0))
+    done: int = call(descriptor, *whole, _WRITE_OUT)
+    return done == 0
+
+
+def _has_one_journal(descriptor: int) -> bool:
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    found = ctypes.create_string_buffer(512)
+    if _libc().fstatfs(descriptor, found) != 0:
+        return False
+    return int.from_bytes(found.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder) in _ONE_JOURNAL
+
+
+@cache
+def _libc() -> Any:
+    import ctypes  # not at the top: planning does without
+
+    return ctypes.CDLL(None)

@@ -50,6 +50,9 @@ class ObjectReader:
                 self._stop()
                 hint = "see what is damaged: git fsck"
                 raise GitError(f"cannot read {name} from Git", hint=hint) from error
+            except BaseException:  # a signal: the rest must not be read as the next answer
+                self._stop()
+                raise
         return Object(oid, kind, data)
 
     def close(self) -> None:
@@ -59,7 +62,7 @@ class ObjectReader:
     def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
         if self._process is None:
             self._process = self._start()
-            self._finalizer = weakref.finalize(self, _end, self._process)
+            self._finalizer = weakref.finalize(self, end_process, self._process)
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -81,6 +84,7 @@ def close_pipes(process: subprocess.Popen[bytes]) -> None:
                 continue
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """Let a process end that reads until there is no more."""
     close_pipes(process)
     process.wait()

@@ -19,7 +19,10 @@ from pathlib import Path
 
 from mlspec.errors import RemoteUnreachable
 from mlspec.git.errors import GitError, hide_password, reason_of
+from mlspec.git.loose import write_loose
 from mlspec.git.objects import ObjectReader, close_pipes
+from mlspec.git.pack import make_pack
+from mlspec.git.refs import RefMover
 
 NETWORK_TIMEOUT = 300.0
 """Seconds for one fetch or push."""
@@ -46,6 +49,8 @@ _OF_ANOTHER_REPOSITORY = (
     "GIT_PREFIX",
     "GIT_CEILING_DIRECTORIES",
 )
+_FEW = 100
+_NOT_SHARED = frozenset({"umask", "false", "no", "off", "0"})
 _NOT_IN_A_NAME = re.compile(r"[<>\x00-\x1f\x7f]")
 
 
@@ -65,9 +70,8 @@ class Git:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.objects = ObjectReader(
-            lambda: self.start("cat-file", "--batch", stderr=subprocess.DEVNULL)
-        )
+        self.objects = ObjectReader(lambda: self._serve("cat-file", "--batch"))
+        self._refs = RefMover(lambda: self._serve("update-ref", "--stdin"))
 
     def command(self, *arguments: str) -> list[str]:
         """The argument list of `git ARGUMENTS`, hardened."""
@@ -102,9 +106,13 @@ class Git:
         return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
     def start(
-        self, *arguments: str, env: Mapping[str, str] | None = None, stderr: int = subprocess.PIPE
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        stderr: int = subprocess.PIPE,
+        apart: bool = False,
     ) -> subprocess.Popen[bytes]:
-        """Start Git with pipes."""
+        """Start Git with pipes; `apart` if Ctrl-C in the terminal does not concern it."""
         try:
             return subprocess.Popen(
                 self.command(*arguments),
@@ -112,6 +120,7 @@ class Git:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
+                start_new_session=apart,
             )
         except FileNotFoundError as error:
             hint = "install Git 2.30 or newer and put it on PATH"
@@ -183,6 +192,35 @@ class Git:
         lines = (line.split(" ", 1) for line in done.stdout.decode().splitlines())
         return {name: oid for oid, name in lines}
 
+    def ref(self, name: str) -> str:
+        """The commit of the ref with the whole name `name`; none if there is no such ref."""
+        found = self.objects.get(name)
+        if found is not None and found.kind == "commit":
+            return found.oid
+        return self.refs(name).get(name, "")
+
+    def move_ref(self, name: str, new: str, *, expected: str) -> str:
+        """Make the ref `new` if it is `expected` (`""`: absent); why not, or `""` if done."""
+        expected = expected or "0" * len(new)
+        if self._refs.move(name, new, expected):
+            return ""
+        done = self.call("update-ref", name, new, expected)
+        if done.returncode == 0:
+            return ""
+        return done.stderr.decode("utf-8", "backslashreplace") or "no reason given"
+
+    def add_objects(self, objects: Mapping[str, bytes]) -> None:
+        """Have objects in the database: header and data by id. They are on disk after this.
+
+        A few become files of their own, many a pack.
+        """
+        shared = self.config.get("core.sharedrepository", "umask").lower() not in _NOT_SHARED
+        if len(objects) < _FEW and not shared:
+            write_loose(self.common_dir / "objects", objects)
+        else:
+            verb = ("unpack-objects", "-q") if len(objects) < _FEW else ("index-pack", "--stdin")
+            self.run(*verb, stdin=make_pack(objects.values(), self.object_format))
+
     def merge_base(self, one: str, other: str) -> str:
         """The newest commit that both come from; none for strangers."""
         return self._answer("merge-base", one, other)
@@ -239,8 +277,12 @@ class Git:
         return ""
 
     def close(self) -> None:
-        """End the process that reads objects; the next question starts another."""
+        """End the processes that read objects and move refs; the next question starts another."""
         self.objects.close()
+        self._refs.close()
+
+    def _serve(self, *arguments: str) -> subprocess.Popen[bytes]:
+        return self.start(*arguments, stderr=subprocess.DEVNULL, apart=True)
 
     def _network(self, remote: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         try:

@@ -1,22 +1,20 @@
 """Trees, blobs and commits of the ledger, as Git stores them.
 
 Reading goes through :class:`mlspec.git.ObjectReader`, without a process for each question. Writing
-collects new objects in a :class:`Draft` and hands them to Git in one pack.
+collects new objects in a :class:`Draft`, which has them on disk at once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from mlspec.git import Git, GitError
 
-_PACK_KINDS = {"tree": 2, "blob": 3}
-_FEW = 100
-"""Fewer objects than this become files of their own, more stay a pack."""
+_NOT_IN_A_SIGNATURE = re.compile(r"[<>\n\x00]")
+_NOT_UTF_8 = re.compile("[\udc80-\udcff]")
 _AUTHOR = re.compile(r"^author (.*) <(.*)> (\d+) [+-]\d{4}$", re.MULTILINE)
 
 
@@ -41,6 +39,18 @@ class Commit(NamedTuple):
     message: str
 
 
+class Signature(NamedTuple):
+    """Who did something, and when."""
+
+    name: str
+    email: str
+    seconds: int
+
+    def __str__(self) -> str:
+        name, email = (_NOT_IN_A_SIGNATURE.sub("", part).strip() for part in self[:2])
+        return f"{name} <{email}> {self.seconds} +0000"
+
+
 class Objects:
     """The objects that Git has. They never change, so trees are remembered."""
 
@@ -53,6 +63,12 @@ class Objects:
         if oid not in self._trees:
             self._trees[oid] = dict(_entries(self._get(oid, "tree"), len(oid) // 2))
         return self._trees[oid]
+
+    def succeed(self, old: str, new: str, tree: Tree) -> None:
+        """Remember `tree` as `new`, in the place of the one that it was made of."""
+        if old:
+            self._trees.pop(old, None)
+        self._trees[new] = tree
 
     def blob(self, oid: str) -> bytes:
         return self._get(oid, "blob")
@@ -118,7 +134,7 @@ class Draft:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self._hash = objects.git.object_format
-        self._new: dict[str, tuple[str, bytes]] = {}
+        self._new: dict[str, bytes] = {}
 
     def add_blob(self, data: bytes) -> str:
         return self._add("blob", data)
@@ -140,22 +156,31 @@ class Draft:
             oid = self.add_tree(node.oid if node and node.folder else "", inner)
             if oid:
                 nodes[name] = Node(oid, True)
-        return self._add("tree", _tree_data(nodes)) if nodes else ""
+        if not nodes:
+            return ""
+        oid = self._add("tree", _tree_data(nodes))
+        self._objects.succeed(root, oid, nodes)
+        return oid
+
+    def add_commit(self, commit: Commit, by: Signature) -> str:
+        """A commit without a signature of its author; `by` committed it."""
+        author = Signature(commit.name, commit.email, commit.seconds)
+        lines = [f"tree {commit.tree}", f"author {author}", f"committer {by}", "", commit.message]
+        if commit.parent:
+            lines.insert(1, f"parent {commit.parent}")
+        # Git takes what is not UTF-8 for Latin-1
+        text = _NOT_UTF_8.sub(lambda found: chr(ord(found[0]) & 0xFF), "\n".join(lines))
+        return self._add("commit", text.encode())
 
     def write(self) -> None:
-        """Give the objects to Git; they are on disk when this returns."""
-        packed = [_packed(kind, data) for kind, data in self._new.values()]
-        pack = b"PACK" + (2).to_bytes(4, "big") + len(packed).to_bytes(4, "big") + b"".join(packed)
-        trailer = hashlib.new(self._hash, pack, usedforsecurity=False).digest()
-        few = len(packed) < _FEW
-        verb = ("unpack-objects", "-q") if few else ("index-pack", "--stdin")
-        self._objects.git.run(*verb, stdin=pack + trailer)
+        """Have the objects in Git; they are on disk when this returns."""
+        self._objects.git.add_objects(self._new)
         self._new.clear()
 
     def _add(self, kind: str, data: bytes) -> str:
         content = b"%s %d\0%s" % (kind.encode(), len(data), data)
         oid = hashlib.new(self._hash, content, usedforsecurity=False).hexdigest()
-        self._new[oid] = (kind, data)
+        self._new[oid] = content
         return oid
 
 
@@ -181,14 +206,3 @@ def _tree_data(nodes: Tree) -> bytes:
         % (b"40000" if node.folder else b"100644", key.removesuffix(b"/"), bytes.fromhex(node.oid))
         for key, node in lines
     )
-
-
-def _packed(kind: str, data: bytes) -> bytes:
-    """A pack's entry: kind and size in groups of seven bits, the first of four, then the data."""
-    size, byte = len(data) >> 4, _PACK_KINDS[kind] << 4 | len(data) & 0xF
-    header = bytearray()
-    while size:
-        header.append(byte | 0x80)
-        size, byte = size >> 7, size & 0x7F
-    header.append(byte)
-    return bytes(header) + zlib.compress(data, 1)

@@ -22,6 +22,13 @@ class Snapshot:
         self._objects = objects
         self.commit = commit
 
+    @classmethod
+    def written(cls, objects: Objects, commit: str, tree: str, serial: int) -> Snapshot:
+        """The one that was just written, which need not be read to know that."""
+        snapshot = cls(objects, commit)
+        snapshot.tree, snapshot.serial = tree, serial
+        return snapshot
+
     @cached_property
     def tree(self) -> str:
         """The id of the tree; none before the first record."""
@@ -67,6 +74,13 @@ class Snapshot:
         """The names of what is directly in a folder, sorted."""
         node = self._objects.find(self._checked_tree, folder)
         return tuple(sorted(self._objects.tree(node.oid))) if node and node.folder else ()
+
+    def ids(self, folder: str) -> dict[str, str]:
+        """The id of what is directly in a folder, by name: it tells whether anything changed."""
+        node = self._objects.find(self._checked_tree, folder)
+        if node is None or not node.folder:
+            return {}
+        return {name: each.oid for name, each in self._objects.tree(node.oid).items()}
 
     @property
     def _checked_tree(self) -> str:

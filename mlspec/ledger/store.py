@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from mlspec.errors import MlspecError, RemoteUnreachable
 from mlspec.git import Git, GitError, Identity
 from mlspec.ledger.entry import Entry, load_entry, render_message
-from mlspec.ledger.objects import Commit, Draft, Objects
+from mlspec.ledger.objects import Commit, Draft, Objects, Signature
 from mlspec.ledger.paths import HEAD, check_path
 from mlspec.ledger.records import Record
 from mlspec.ledger.snapshot import Snapshot, head_record
@@ -89,7 +89,8 @@ class Ledger:
     def reload(self) -> str:
         """Look at what others in this repository have recorded; the new tip."""
         with self._lock:
-            self._snapshot = None
+            if self._snapshot is not None and self._snapshot.commit != self._ref(REF):
+                self._snapshot = None
             return self.tip
 
     def record(self, changes: Mapping[str, Record | None], entry: Entry) -> str:
@@ -105,10 +106,10 @@ class Ledger:
         with self._lock:
             base = self.snapshot
             for attempt in range(_LOCAL_ATTEMPTS):
-                commit = self._commit(base, files, entry, draft)
-                if self._move(base.commit, commit):
-                    self._snapshot = Snapshot(self.objects, commit)
-                    return commit
+                written = self._commit(base, files, entry, draft)
+                if self._move(base.commit, written.commit):
+                    self._snapshot = written
+                    return written.commit
                 _pause(attempt, 0.2)
                 base = self._follow(base, files)
         raise self._stuck()
@@ -192,26 +193,40 @@ class Ledger:
         entry: Entry,
         draft: Draft,
         original: Commit | None = None,
-    ) -> str:
+    ) -> Snapshot:
         """A commit on `base`, under no ref yet; by the author of the `original` that it repeats."""
         serial = base.serial + 1
         head = draft.add_blob(head_record(serial))
         tree = draft.add_tree(base.tree, {**files, HEAD: head})
-        draft.write()
         user = self.git.user
-        author = Identity(original.name or user.name, original.email) if original else user
         now = int(time.time())
-        message = render_message(entry.model_copy(update={"serial": serial}))
+        new = Commit(
+            tree=tree,
+            parent=base.commit,
+            name=(original and original.name) or user.name,
+            email=original.email if original else user.email,
+            seconds=original.seconds if original else now,
+            message=render_message(entry.model_copy(update={"serial": serial})),
+        )
+        if self.git.signs:
+            draft.write()
+            commit = self._commit_signed(new, user, now)
+        else:
+            commit = draft.add_commit(new, Signature(user.name, user.email, now))
+            draft.write()
+        return Snapshot.written(self.objects, commit, tree, serial)
+
+    def _commit_signed(self, new: Commit, user: Identity, now: int) -> str:
         return self.git.run(
             "commit-tree",
-            *(["-S"] if self.git.signs else ["--no-gpg-sign"]),
-            *(["-p", base.commit] if base.commit else []),
-            tree,
-            stdin=message.encode(),
+            "-S",
+            *(["-p", new.parent] if new.parent else []),
+            new.tree,
+            stdin=new.message.encode(),
             env={
-                "GIT_AUTHOR_NAME": author.name,
-                "GIT_AUTHOR_EMAIL": author.email,
-                "GIT_AUTHOR_DATE": f"@{original.seconds if original else now} +0000",
+                "GIT_AUTHOR_NAME": new.name,
+                "GIT_AUTHOR_EMAIL": new.email,
+                "GIT_AUTHOR_DATE": f"@{new.seconds} +0000",
                 "GIT_COMMITTER_NAME": user.name,
                 "GIT_COMMITTER_EMAIL": user.email,
                 "GIT_COMMITTER_DATE": f"@{now} +0000",
@@ -220,13 +235,12 @@ class Ledger:
 
     def _move(self, old: str, new: str) -> bool:
         """Make `new` the local tip if `old` still is; false if it may be worth another try."""
-        expected = old or "0" * len(new)
-        done = self.git.call("update-ref", REF, new, expected)
-        if done.returncode == 0:
+        said = self.git.move_ref(REF, new, expected=old)
+        if not said:
             return True
-        if b"File exists" in done.stderr or self._ref(REF) != old:
+        if "File exists" in said or self._ref(REF) != old:
             return False
-        raise self.git.failure("update-ref", done.stderr)
+        raise self.git.failure("update-ref", said.encode())
 
     def _follow(self, base: Snapshot, files: Mapping[str, str]) -> Snapshot:
         """The state to put `files` on, after others have moved it from `base`."""
@@ -248,8 +262,8 @@ class Ledger:
             files.pop(HEAD, None)
             _check_apart(moved, files, hint)
             entry = load_entry(oid, commit)
-            repeated = self._commit(top, files, entry, Draft(self.objects), original=commit)
-            top, tree = Snapshot(self.objects, repeated), commit.tree
+            top = self._commit(top, files, entry, Draft(self.objects), original=commit)
+            tree = commit.tree
         return top.commit
 
     def _common(self, one: str, other: str) -> str:
@@ -257,7 +271,7 @@ class Ledger:
         return self.git.merge_base(one, other) if one and other else ""
 
     def _ref(self, name: str) -> str:
-        return self.git.refs(name).get(name, "")
+        return self.git.ref(name)
 
     def _stuck(self) -> GitError:
         lock = self.git.common_dir / f"{REF}.lock"

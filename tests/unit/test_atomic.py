@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mlspec import atomic
-from mlspec.atomic import make_own_folder, write_atomic
+from mlspec.atomic import make_own_folder, write_atomic, write_together
 from mlspec.errors import MlspecError
 
 
@@ -109,6 +109,52 @@ def test_text_that_is_not_unicode(tmp_path: Path) -> None:
     with pytest.raises(UnicodeEncodeError):
         write_atomic(tmp_path / "file", "\ud800")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_many_files_at_once(tmp_path: Path) -> None:
+    files = {str(tmp_path / f"{number}"): b"%d" % number * (number % 3) for number in range(600)}
+    (tmp_path / "7").write_text("old")
+    write_together(files, mode=0o444)
+    assert {str(path): path.read_bytes() for path in tmp_path.iterdir()} == files
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o444}
+
+
+@pytest.mark.parametrize("one_journal", [True, False])
+def test_many_files_are_on_disk_before_they_have_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_journal: bool
+) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        done.append(f"sync {kind}")
+        fsync(descriptor)
+
+    def noted_replace(source: str, target: str) -> None:
+        done.append("rename")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    monkeypatch.setattr(atomic, "_has_one_journal", lambda _: one_journal)
+    monkeypatch.setattr(atomic, "_write_out", lambda _: True)
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+    write_together({str(tmp_path / name): b"x" for name in ("a/1", "b/2", "b/3")})
+    files, folders = (1, 1) if one_journal else (3, 2)
+    assert done == ["sync file"] * files + ["rename"] * 3 + ["sync folder"] * folders
+
+
+@pytest.mark.parametrize("fault", ["fsync", "replace", "write"])
+def test_many_files_that_the_system_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    (tmp_path / "a").write_text("old")
+    monkeypatch.setattr(os, fault, refuse)
+    with pytest.raises(OSError, match="No space left"):
+        write_together({str(tmp_path / name): b"new" for name in "ab"})
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
 def test_the_own_folder_is_hidden_from_git(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -104,6 +105,29 @@ def test_who_and_when_are_the_commits(ledger: Ledger) -> None:
     time = ledger.git.run("log", "-1", "--date=format-local:%FT%TZ", "--format=%ad", tip)
     assert entry.when == time
     assert (entry.serial, entry.plan) == (1, "sha256:1")
+
+
+@pytest.mark.parametrize(
+    "name", ["Ada Lovelace", "  .Ada, <>;", "Zoë 🙂", "<>", "a\tb", os.fsdecode(b"Zo\xeb"), "a.b"]
+)
+def test_a_commit_is_the_one_that_git_would_make(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("GIT_AUTHOR_NAME", name)
+    monkeypatch.setenv("GIT_AUTHOR_EMAIL", f" {name.strip()}@<example>.org ")
+    ledger.record(risk(1), ENTRY)
+    tip = ledger.record(risk(2), ENTRY.about("stage.ä.train", "run", "done", "tab\t\n"))
+    git = ledger.git
+    made = git.call("cat-file", "commit", tip).stdout
+    seconds = int(git.run("show", "--no-patch", "--format=%at", tip))
+    user = {"NAME": git.user.name, "EMAIL": git.user.email, "DATE": f"@{seconds} +0000"}
+    assert tip == git.run(
+        "commit-tree",
+        *("--no-gpg-sign", "-p", f"{tip}^", f"{tip}^{{tree}}"),
+        stdin=made.partition(b"\n\n")[2],
+        env={f"GIT_{who}_{part}": user[part] for who in ("AUTHOR", "COMMITTER") for part in user},
+    )
+    assert git.call("fsck", "--strict").returncode == 0
 
 
 def test_a_snapshot_stays(ledger: Ledger) -> None:

@@ -1,0 +1,150 @@
+"""Objects and refs are as Git itself would leave them, whoever else is at work."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import signal
+import stat
+import subprocess
+import zlib
+from pathlib import Path
+
+import pytest
+
+from mlspec.git import Git, GitError
+
+REF = "refs/mlspec/test"
+
+
+@pytest.fixture(params=["sha1", "sha256"])
+def git(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Git:
+    for name in [name for name in os.environ if name.startswith(("GIT_", "XDG_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+    root = tmp_path / "repository"
+    kind = f"--object-format={request.param}"
+    subprocess.run(["git", "init", "--quiet", kind, root], check=True)
+    return Git(root)
+
+
+def blob(git: Git, data: bytes) -> tuple[str, bytes]:
+    content = b"blob %d\0%s" % (len(data), data)
+    return hashlib.new(git.object_format, content).hexdigest(), content
+
+
+def place(git: Git, oid: str) -> Path:
+    return git.common_dir / "objects" / oid[:2] / oid[2:]
+
+
+def make_commit(git: Git, message: str) -> str:
+    tree = git.run("mktree")
+    user = {"GIT_AUTHOR_NAME": "x", "GIT_AUTHOR_EMAIL": "x@y"}
+    user |= {"GIT_COMMITTER_NAME": "x", "GIT_COMMITTER_EMAIL": "x@y"}
+    return git.run("commit-tree", tree, "-m", message, env=user)
+
+
+def test_an_object_is_a_file_as_git_writes_it(git: Git) -> None:
+    oid, content = blob(git, b"some data\n" * 99)
+    git.add_objects({oid: content})
+    path = place(git, oid)
+    assert zlib.decompress(path.read_bytes()) == content
+    assert list(path.parent.iterdir()) == [path]
+    assert git.run("hash-object", "-w", "--stdin", stdin=b"some data\n" * 99) == oid
+    other = place(git, git.run("hash-object", "-w", "--stdin", stdin=b"other"))
+    assert path.stat().st_mode == other.stat().st_mode
+    assert path.parent.stat().st_mode == other.parent.stat().st_mode
+    assert git.call("fsck", "--strict").returncode == 0
+
+
+def test_an_object_that_is_there_is_left_and_kept_from_being_pruned(git: Git) -> None:
+    oid, content = blob(git, b"x")
+    git.add_objects({oid: content})
+    before = place(git, oid).stat()
+    os.utime(place(git, oid), (0, 0))
+    git.add_objects({oid: content})
+    after = place(git, oid).stat()
+    assert after.st_ino == before.st_ino
+    git.run("prune", "--expire=1.hour.ago")
+    assert place(git, oid).exists()
+
+
+def test_a_repository_that_a_group_shares(git: Git) -> None:
+    git.run("config", "core.sharedRepository", "group")
+    oid, content = blob(git, b"x")
+    Git(git.root).add_objects({oid: content})
+    assert place(git, oid).parent.stat().st_mode & stat.S_IWGRP
+    assert git.run("cat-file", "-p", oid) == "x"
+
+
+def test_a_linked_worktree_writes_to_the_one_database(git: Git, tmp_path: Path) -> None:
+    git.run("update-ref", "refs/heads/main", make_commit(git, "first"))
+    git.run("worktree", "add", "-q", "--detach", str(tmp_path / "linked"), "main")
+    oid, content = blob(git, b"x")
+    Git(tmp_path / "linked").add_objects({oid: content})
+    assert place(git, oid).exists()
+
+
+def test_what_a_full_disk_leaves(git: Git) -> None:
+    first, second = blob(git, b"x"), blob(git, os.urandom(5000))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(GitError, match="cannot write") as raised:
+            git.add_objects(dict([first, second]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert raised.value.hint
+    files = [path for path in (git.common_dir / "objects").rglob("*") if path.is_file()]
+    assert [file for file in files if file.name.startswith("tmp_")] == []
+    git.add_objects(dict([first, second]))
+    assert git.call("fsck").returncode == 0
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_ref_moves_only_from_where_it_is(git: Git, packed: bool) -> None:
+    one, two = make_commit(git, "one"), make_commit(git, "two")
+    assert git.move_ref(REF, one, expected="") == ""
+    if packed:
+        git.run("pack-refs", "--all")
+    assert git.ref(REF) == one
+    assert REF in git.move_ref(REF, two, expected="")
+    assert REF in git.move_ref(REF, two, expected=two)
+    assert git.ref(REF) == one
+    for _ in range(3):
+        assert git.move_ref(REF, two, expected=one) == ""
+        assert git.ref(REF) == git.refs(REF)[REF] == two
+        assert git.move_ref(REF, one, expected=two) == ""
+
+
+def test_moves_of_others_are_seen(git: Git) -> None:
+    one, two = make_commit(git, "one"), make_commit(git, "two")
+    other = Git(git.root)
+    for old, new in [("", one), (one, two), (two, one)]:
+        assert git.move_ref(REF, new, expected=old) == ""
+        assert other.ref(REF) == new
+        other, git = git, other
+    git.run("update-ref", "-d", REF)
+    assert other.ref(REF) == ""
+
+
+def test_a_process_that_was_killed_is_replaced(git: Git) -> None:
+    one, two = make_commit(git, "one"), make_commit(git, "two")
+    assert git.move_ref(REF, one, expected="") == ""
+    assert git._refs._process is not None
+    git._refs._process.send_signal(signal.SIGKILL)
+    git._refs._process.wait()
+    assert git.move_ref(REF, two, expected=one) == ""
+    assert git.ref(REF) == two
+    git.close()
+    assert git.move_ref(REF, one, expected=two) == ""
+
+
+def test_a_ref_that_cannot_be_read_is_not_an_absent_one(git: Git) -> None:
+    path = git.common_dir / REF
+    path.parent.mkdir(parents=True)
+    path.write_text("damaged")
+    with pytest.raises(GitError):
+        git.ref(REF)
