@@ -1,7 +1,7 @@
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench bench-scale clean
 
 help:  ## List what make can do
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
 demo:  ## Train, judge and serve a model in a temporary folder; KEEP=1 leaves it running
 	@bash .ci/install
@@ -15,7 +15,11 @@ lint:  ## Check style, types and layers
 
 bench:  ## Measure mlspec beside DVC
 	@bash .ci/install
-	@.venv/bin/python benchmarks/run.py
+	@.venv/bin/python -m benchmarks.run
+
+bench-scale:  ## Measure mlspec on up to 10,000 models, beside Git and DVC (minutes)
+	@bash .ci/install dev
+	@.venv/bin/python -m benchmarks.scale $(OPTIONS)
 
 clean:  ## Remove what these commands made
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

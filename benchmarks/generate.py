@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -51,16 +52,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--models", type=int, default=100)
-    parser.add_argument("--spec", choices=sorted(SPECS), default="shards")
+    parser.add_argument("--spec", choices=sorted({**SPECS, **TO_APPLY}), default="shards")
     parser.add_argument("--unapplied", action="store_true", help="stop before the first apply")
     options = parser.parse_args()
-    make = start if options.unapplied else generate
+    make = start if options.unapplied or options.spec in TO_APPLY else generate
     make(options.folder, options.models, options.spec)
     return 0
 
 
 def generate(root: Path, models: int, spec: str = "shards") -> None:
-    """The repository at `root`; `spec` is one of :data:`SPECS`."""
+    """The repository at `root`, new; `spec` is one of :data:`SPECS`."""
     start(root, models, spec)
     with open_project(root) as project:
         desired = project.desired
@@ -73,11 +74,11 @@ def generate(root: Path, models: int, spec: str = "shards") -> None:
 
 
 def start(root: Path, models: int, spec: str = "shards") -> None:
-    """The same repository before its first apply: spec, code and data, committed."""
+    """One before its first apply: spec, code and data, committed."""
     root.mkdir(parents=True)
     shutil.copytree(SOURCE, root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     names = [f"shop-{number:05d}" for number in range(models)]
-    for path, text in SPECS[spec](names):
+    for path, text in {**SPECS, **TO_APPLY}[spec](names):
         _write(root / path, text)
     for number, name in enumerate(names):
         _write(root / "shops" / name / "data.csv", _data(number))
@@ -153,8 +154,47 @@ def _files(names: Sequence[str]) -> Files:
         yield f"shops/{name}/model.yaml", "models:\n" + _model(name, "one")
 
 
+_COMMANDS = """\
+  {name}:
+    stages:
+      prepare:
+        command: {before}cp shops/{name}/data.csv shops/{name}/prepared.csv
+        inputs: [shops/{name}/data.csv]
+        outputs: [shops/{name}/prepared.csv]
+      train:
+        command: {before}cp shops/{name}/prepared.csv shops/{name}/model.json
+        inputs: [shops/{name}/prepared.csv]
+        outputs: [shops/{name}/model.json]
+"""
+
+
+def _commands(names: Sequence[str], before: str = "") -> Files:
+    """Stages that cost next to nothing, so that what is around them can be measured."""
+    texts = (_COMMANDS.format(name=name, before=before) for name in names)
+    yield _head("models:\n" + "".join(texts))
+
+
+def _sleeps(names: Sequence[str]) -> Files:
+    return _commands(names, "sleep 1; ")
+
+
 SPECS: Mapping[str, Callable[[Sequence[str]], Files]] = {"shards": _shards, "files": _files}
 """Ways to write the same spec: path and text of each file."""
+TO_APPLY: Mapping[str, Callable[[Sequence[str]], Files]] = {"copies": _commands, "sleeps": _sleeps}
+"""Specs of repositories that are made to be applied."""
+
+
+def set_rate(root: Path, spec: str, number: int, rate: float) -> None:
+    """Change the param of one model where it is written."""
+    name = f"shop-{number:05d}"
+    places = {
+        "shards": f"specs/part-{number // SHARD:03d}.yaml",
+        "files": f"shops/{name}/model.yaml",
+    }
+    path = root / places[spec]
+    before, model, after = path.read_text(encoding="utf-8").partition(f"  {name}:\n")
+    changed = re.sub(r"rate: [0-9.]+", f"rate: {rate}", after, count=1)
+    path.write_text(before + model + changed, encoding="utf-8")
 
 
 def _data(number: int) -> str:

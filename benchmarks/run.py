@@ -9,33 +9,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
-import resource
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.measure import DVC, MLSPEC, PYTHON, Samples, machine, run, shown
+
 HERE = Path(__file__).parent
-PYTHON = sys.executable
-BIN = Path(PYTHON).parent
-
-
-@dataclass
-class Measured:
-    """Seconds of each run."""
-
-    cpu: list[float] = field(default_factory=list)
-    wall: list[float] = field(default_factory=list)
-
-    def shown(self) -> str:
-        return f"{statistics.median(self.cpu):.2f} / {statistics.median(self.wall):.2f}"
 
 
 @dataclass(frozen=True)
@@ -61,7 +46,7 @@ def main() -> int:
         try:
             lines, missed = _measure(example, options.runs)
         finally:
-            _run([str(BIN / "mlspec"), "destroy", "--yes"], example)
+            run((MLSPEC, "destroy", "--yes"), example)
     text = "\n".join(lines) + "\n"
     sys.stdout.write(text)
     results = HERE / "results"
@@ -71,13 +56,12 @@ def main() -> int:
 
 
 def _measure(example: Path, runs: int) -> tuple[list[str], int]:
-    cores = os.cpu_count()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    here = machine()
     lines = [
         "# mlspec beside DVC, one model of three stages",
         "",
         (
-            f"{cores} cores, {memory:.0f} GiB, Python {platform.python_version()}, "
+            f"{here['cores']} cores, {here['memory_gib']} GiB, Python {platform.python_version()}, "
             f"median of {runs} runs, CPU / wall seconds."
         ),
         "",
@@ -86,60 +70,56 @@ def _measure(example: Path, runs: int) -> tuple[list[str], int]:
     ]
     missed = 0
     for row in _rows(example):
-        ours, theirs = Measured(), Measured()
+        ours, theirs = Samples(), Samples()
         for number in range(runs + 1):
-            for command, measured in ((row.command, ours), (row.peer, theirs)):
+            for command, samples in ((row.command, ours), (row.peer, theirs)):
                 if command is None:
                     continue
                 if row.before is not None:
                     row.before(example, number)
-                cpu, wall = _timed(command, example)
-                if number:  # the first warms caches
-                    measured.cpu.append(cpu)
-                    measured.wall.append(wall)
-        mine = statistics.median(ours.cpu)
-        peer = statistics.median(theirs.cpu) if row.peer else 0.0
+                # the first warms caches
+                (samples if number else Samples()).run(command, example)
+        mine = ours.medians[0]
+        peer = theirs.medians[0] if row.peer else 0.0
         holds = row.holds(mine, peer)
         missed += not holds
         lines.append(
-            f"| {row.name} | {ours.shown()} | {_name(row.peer)} | "
-            f"{theirs.shown() if row.peer else '-'} | {f'{mine / peer:.2f}' if peer else '-'} | "
+            f"| {row.name} | {_shown(ours)} | {shown(row.peer) if row.peer else '-'} | "
+            f"{_shown(theirs) if row.peer else '-'} | {f'{mine / peer:.2f}' if peer else '-'} | "
             f"{row.bound} | {'holds' if holds else '**missed**'} |"
         )
     return lines, missed
 
 
-def _name(command: list[str] | None) -> str:
-    """A command without the folder of its program."""
-    return " ".join([Path(command[0]).name, *command[1:]]) if command else "-"
+def _shown(samples: Samples) -> str:
+    return "{:.2f} / {:.2f}".format(*samples.medians)
 
 
 def _rows(example: Path) -> list[Row]:
-    mlspec, dvc = str(BIN / "mlspec"), str(BIN / "dvc")
     own = _own_seconds(example)
     typer = [PYTHON, "-c", "import typer"]
     return [
-        Row("--version", [mlspec, "--version"], typer, "<= 2 x", lambda a, b: a <= 2 * b),
-        Row("--help", [mlspec, "--help"], typer, "<= 2 x", lambda a, b: a <= 2 * b),
+        Row("--version", [MLSPEC, "--version"], typer, "<= 2 x", lambda a, b: a <= 2 * b),
+        Row("--help", [MLSPEC, "--help"], typer, "<= 2 x", lambda a, b: a <= 2 * b),
         Row(
             "plan, nothing to do",
-            [mlspec, "plan"],
-            [dvc, "status"],
+            [MLSPEC, "plan"],
+            [DVC, "status"],
             "<= 0.4 s CPU",
             lambda a, _: a <= 0.4,
         ),
         Row(
             "apply, nothing to do",
-            [mlspec, "apply"],
-            [dvc, "repro", "--all-pipelines"],
+            [MLSPEC, "apply"],
+            [DVC, "repro", "--all-pipelines"],
             "< dvc repro",
             lambda a, b: a < b,
         ),
         Row(
             f"apply, one stage changed (its own command: {own:.2f} s CPU)",
-            [mlspec, "apply", "--yes"],
+            [MLSPEC, "apply", "--yes"],
             [
-                dvc,
+                DVC,
                 "repro",
                 "--all-pipelines",
                 "--force",
@@ -153,8 +133,10 @@ def _rows(example: Path) -> list[Row]:
 
 
 def _own_seconds(example: Path) -> float:
-    runs = [_timed([PYTHON, "src/evaluate.py"], example)[0] for _ in range(5)]
-    return statistics.median(runs)
+    samples = Samples()
+    for _ in range(5):
+        samples.run((PYTHON, "src/evaluate.py"), example)
+    return samples.medians[0]
 
 
 def _edit_evaluation(example: Path, number: int) -> None:
@@ -172,9 +154,9 @@ def _applied_example(folder: Path) -> Path:
         ["git", "init", "-q", "-b", "main", "."],
         ["git", "add", "."],
         ["git", "-c", "user.name=b", "-c", "user.email=b@example.org", "commit", "-qm", "start"],
-        [str(BIN / "mlspec"), "apply", "--yes"],
+        [MLSPEC, "apply", "--yes"],
     ):
-        _run(command, example)
+        run(command, example)
     return example
 
 
@@ -187,25 +169,6 @@ def _without_deployment(spec: Path) -> None:
     for key in ("deployments", "targets"):
         data.pop(key, None)
     spec.write_text(json.dumps(data))
-
-
-def _run(command: list[str], cwd: Path) -> None:
-    done = subprocess.run(command, cwd=cwd, env=_environment(), capture_output=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{command} failed:\n{done.stdout.decode()}\n{done.stderr.decode()}")
-
-
-def _timed(command: list[str], cwd: Path) -> tuple[float, float]:
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    _run(command, cwd)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return cpu, time.monotonic() - began
-
-
-def _environment() -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
 
 
 if __name__ == "__main__":
