@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from mlspec.spec.characters import MAX_BYTES
+from mlspec.spec.show import escape
 
 MAX_FILES = 20_000
 MAX_VISITED = 200_000
@@ -72,6 +74,28 @@ def _why(error: OSError) -> str:
     return (error.strerror or "it cannot be read").lower()
 
 
+def resolve_pattern(root: Path, pattern: str) -> list[str]:
+    """The files that a path or a pattern of `include` names, relative to the root and sorted.
+
+    Raises :class:`UnreadableError` for one that may lead elsewhere, or would look at too much.
+    """
+    check_relative(pattern)
+    if not any(character in pattern for character in "*?["):
+        return [os.path.normpath(pattern)]
+    return expand(root, pattern)
+
+
+def check_relative(path: str) -> None:
+    """Raises :class:`UnreadableError` for a path or pattern that the spec may not read."""
+    steps = path.split("/")
+    if path.startswith(("/", "~")) or ".." in steps or "\\" in path or "$" in path:
+        raise UnreadableError("a pattern is relative to the root file and stays below it")
+    if escape(path) != path or not path.strip("./"):
+        raise UnreadableError("it is not a pattern of file names")
+    if steps[0] in (".git", ".dvc", ".mlspec"):
+        raise UnreadableError("nothing in this folder is a part of the spec")
+
+
 def expand(root: Path, pattern: str) -> list[str]:
     """The files that a relative pattern names, sorted; `**` is any number of folders.
 
@@ -90,15 +114,17 @@ def expand(root: Path, pattern: str) -> list[str]:
 
 def _match(root: Path, prefix: str, steps: list[str], budget: Iterator[int]) -> Iterator[str]:
     step, rest = steps[0], steps[1:]
+    fits = re.compile(fnmatch.translate(step)).match
     for entry in _entries(root / prefix, budget):
+        name = entry.name
+        if step != "**" and not fits(name):
+            continue
         folder = entry.is_dir(follow_symlinks=False)
-        path = f"{prefix}{entry.name}"
+        path = f"{prefix}{name}"
         if step == "**":
-            if folder and not entry.name.startswith("."):
+            if folder and not name.startswith("."):
                 yield from _match(root, f"{path}/", steps, budget)
-        elif fnmatch.fnmatchcase(entry.name, step) and (
-            not entry.name.startswith(".") or step.startswith(".")
-        ):
+        elif not name.startswith(".") or step.startswith("."):
             if rest and folder:
                 yield from _match(root, f"{path}/", rest, budget)
             elif not rest and not folder:

@@ -2,60 +2,33 @@
 
 Comes in: the root folder of a repository. Goes out: :class:`Loaded`, or one
 :class:`~mlspec.errors.SpecError` with every problem that could be found.
-
-    bytes -> tree with places   (files, characters, yaml, scalars)
-          -> one tree           (sections, defaults)
-          -> Spec               (models, unbuilt, invalid)
-          -> checked Spec       (checks)
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from mlspec.errors import Diagnostic, Place, SpecError
+from mlspec.cache import Cache
+from mlspec.errors import Place
 from mlspec.plan import canonical_json
 from mlspec.spec import tree
-from mlspec.spec.checks import Names, check_files, check_spec
-from mlspec.spec.defaults import check_defaults, merge_defaults
-from mlspec.spec.files import UnreadableError, expand, read_inside
-from mlspec.spec.invalid import explain
-from mlspec.spec.literals import check_literals
+from mlspec.spec.interfaces import Interface, face_of, interface_of
 from mlspec.spec.models import Spec
-from mlspec.spec.sections import merge
-from mlspec.spec.show import escape, show
-from mlspec.spec.tree import Node, Problem, diagnose, find
-from mlspec.spec.unbuilt import check_unbuilt, left_out, without
-from mlspec.spec.yaml import Parsed, parse
-
-ROOT = "mlspec.yaml"
-MAX_INCLUDE = 1000
-"""Patterns in `include`."""
-MAX_FOUND = 1000
-"""Problems of one kind that are looked for."""
-MAX_SHOWN = 200
-"""Problems of one load that are shown; when there are more, the first explain the others."""
+from mlspec.spec.precise import ROOT as ROOT
+from mlspec.spec.precise import read_spec
+from mlspec.spec.tree import Node, find
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A valid spec and where each part of it was written.
-
-    `digest` names what the spec says: comments, order and spacing do not change it, and neither
-    does moving a resource to another file. `files` are relative to the root, the first is the root
-    file.
-    """
-
     spec: Spec
     digest: str
+    head_digest: str
+    model_digests: Mapping[str, str]
+    interfaces: Mapping[str, Interface]
     files: tuple[str, ...]
     top: Node = field(repr=False, compare=False)
 
@@ -83,167 +56,20 @@ def _path_of(address: str) -> tree.Path:
             return ()
 
 
-def load_spec(root: Path) -> Loaded:
+def load_spec(root: Path, cache: Cache | None = None) -> Loaded:  # noqa: ARG001
     """The spec of the repository at `root`; raises :class:`SpecError` with all its problems."""
-    parsed = _read(root, ROOT)
-    problems = list(parsed.problems)
-    tops = [parsed.top] if parsed.top else []
-    if parsed.top is not None:
-        for node, relative in _included(root, parsed.top, problems):
-            inner = _read(root, relative, named_at=node)
-            problems += inner.problems
-            tops += [inner.top] if inner.top else []
-    if parsed.top is None:
-        raise SpecError(_distinct(problems))
-    top, clashes = merge(tops)
-    problems += clashes
-    spec, merged, more = _build(top, root)
-    said = {problem.place for problem in problems}
-    problems += [problem for problem in more if problem.place not in said]
-    if spec is None or problems:
-        raise SpecError(_distinct(problems))
-    digest = canonical_json(spec.model_dump(mode="json", exclude={"include"}))
+    read = read_spec(root)
+    spec = read.spec
+    def digest_of(value):
+        return "sha256:" + hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    head = digest_of(spec.model_dump(mode="json", exclude={"include", "limits", "models"}))
+    digests = {n: digest_of(m.model_dump(mode="json")) for n, m in spec.models.items()}
     return Loaded(
         spec=spec,
-        digest="sha256:" + hashlib.sha256(digest.encode()).hexdigest(),
-        files=tuple(node.file.path for node in tops),
-        top=merged,
+        digest=digest_of({"head": head, "models": digests}),
+        head_digest=head,
+        model_digests=digests,
+        interfaces={n: interface_of(face_of(m, find(read.top, ("models", n)).plain()), spec.datasets) for n, m in spec.models.items()},
+        files=read.files,
+        top=read.top,
     )
-
-
-def _read(root: Path, relative: str, named_at: Node | None = None) -> Parsed:
-    """The tree of one file; a file without a mapping at its top has no tree."""
-    try:
-        data = read_inside(root, relative)
-    except UnreadableError as error:
-        return Parsed(None, (_unreadable(relative, str(error), named_at),))
-    parsed = parse(data, relative)
-    if parsed.top is None and not parsed.problems:
-        return Parsed(None, (_not_mapping("the file is empty", relative),))
-    if parsed.top is not None and not isinstance(parsed.top.value, dict):
-        if parsed.problems:
-            return Parsed(None, parsed.problems)
-        empty = parsed.top.value is None
-        message = "the file is empty" if empty else f"expected a mapping, got {parsed.top.kind}"
-        return Parsed(None, (_not_mapping(message, relative, parsed.top.place),))
-    return parsed
-
-
-def _unreadable(relative: str, why: str, named_at: Node | None) -> Diagnostic:
-    if named_at is not None:
-        message = f"cannot read {show(relative)}: {why}"
-        return Diagnostic("MLS002", message, field="include", place=named_at.place)
-    if why == "there is no such file":
-        hint = "run `mlspec init`, or go to the folder that has one"
-        return Diagnostic("MLS001", f"no {ROOT} here", hint=hint)
-    return Diagnostic("MLS002", f"cannot read {ROOT}: {why}", place=Place(ROOT, 1, 1))
-
-
-def _not_mapping(message: str, relative: str, place: Place | None = None) -> Diagnostic:
-    hint = "start with `mlspec: 1` and `project: ...`" if relative == ROOT else "add a section"
-    return Diagnostic("MLS008", message, place=place or Place(relative, 1, 1), hint=hint)
-
-
-def _included(root: Path, top: Node, problems: list[Diagnostic]) -> Iterator[tuple[Node, str]]:
-    """Each included file once, in the order of its path, with the pattern that names it."""
-    assert isinstance(top.value, dict)
-    include = top.value.get("include")
-    if include is None or not isinstance(include.value, list):
-        return
-    if len(include.value) > MAX_INCLUDE:
-        message = f"{len(include.value):,} patterns; the limit is {MAX_INCLUDE:,}"
-        hint = "name folders, such as specs/*.yaml"
-        problems.append(
-            Diagnostic("MLS024", message, field="include", place=include.place, hint=hint)
-        )
-        return
-    found: dict[str, Node] = {}
-    for node in include.value:
-        if not isinstance(node.value, str):
-            continue
-        try:
-            for relative in _expand(root, node.value):
-                found.setdefault(relative, node)
-        except UnreadableError as error:
-            message = f"cannot include {show(node.value)}: {error}"
-            problems.append(Diagnostic("MLS024", message, field="include", place=node.place))
-    found.pop(ROOT, None)
-    yield from ((found[relative], relative) for relative in sorted(found))
-
-
-def _expand(root: Path, pattern: str) -> list[str]:
-    steps = pattern.split("/")
-    if pattern.startswith(("/", "~")) or ".." in steps or "\\" in pattern or "$" in pattern:
-        raise UnreadableError("a pattern is relative to the root file and stays below it")
-    if escape(pattern) != pattern or not pattern.strip("./"):
-        raise UnreadableError("it is not a pattern of file names")
-    if steps[0] in (".git", ".dvc", ".mlspec"):
-        raise UnreadableError("nothing in this folder is a part of the spec")
-    if not any(character in pattern for character in "*?["):
-        return [os.path.normpath(pattern)]
-    return expand(root, pattern)
-
-
-def _build(top: Node, root: Path) -> tuple[Spec | None, Node, list[Diagnostic]]:
-    """The spec of a whole tree, its tree with defaults merged, and everything wrong with it.
-
-    A resource that is wrong in itself is left out, so that the others are still checked against
-    each other; its name stays known, so that a reference to it is not called dangling.
-    """
-    literals = list(islice(check_literals(top), MAX_FOUND))
-    found = list(check_defaults(top))
-    merged = merge_defaults(top)
-    unbuilt = list(check_unbuilt(merged))
-    found += unbuilt
-    usable = without(merged, {left_out(problem) for problem in unbuilt})
-    names = Names.of(merged)
-    spec, invalid = _validate(usable)
-    found += invalid
-    if spec is None:
-        broken = {problem.path[:2] for problem in invalid if _in_resource(problem.path)}
-        broken |= {problem.path[:1] for problem in invalid if not _in_resource(problem.path)}
-        rest = without(usable, broken)
-        checked, _ = _validate(_with_head(rest))
-    else:
-        checked = spec
-    found += islice(names.check(merged), MAX_FOUND)
-    if checked is not None:
-        found += islice(check_spec(checked, names, usable), MAX_FOUND)
-        found += islice(check_files(checked, root), MAX_FOUND)
-    said = {problem.path for problem in literals}
-    located = [
-        diagnose(problem, top if problem.path[:1] == ("defaults",) else merged)
-        for problem in [*literals, *(each for each in found if each.path not in said)]
-    ]
-    return spec, merged, located
-
-
-def _validate(top: Node) -> tuple[Spec | None, list[Problem]]:
-    """The spec, or what is wrong with it. As JSON, so that `true` is no number, nor "3"."""
-    try:
-        return Spec.model_validate_json(json.dumps(top.plain())), []
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
-        return None, [explain(detail, top) for detail in details[:MAX_FOUND]]
-
-
-def _in_resource(path: tree.Path) -> bool:
-    return len(path) > 1 and path[0] in tree.SECTIONS
-
-
-def _with_head(top: Node) -> Node:
-    """The tree with a head that is valid, for the checks of everything below it."""
-    assert isinstance(top.value, dict)
-    version, project = (Node(top.file, 1, 1, 1, given) for given in (1, "unnamed"))
-    value = {"mlspec": version, "project": project} | top.value
-    return top.holding(value, top.keys)
-
-
-def _distinct(problems: list[Diagnostic]) -> list[Diagnostic]:
-    """Each problem once, in the order of the files, up to as many as a person would read."""
-    once = dict.fromkeys(problems)
-    shown = sorted(once, key=lambda problem: (problem.place or Place("", 0, 0), problem.code))
-    if len(shown) > MAX_SHOWN:
-        message = f"only the first {MAX_SHOWN} problems are shown"
-        shown[MAX_SHOWN:] = [Diagnostic("MLS005", message, hint="mend these first")]
-    return shown

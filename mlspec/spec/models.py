@@ -77,9 +77,14 @@ class Resources(Section):
 class Executor(Section):
     """Where commands of stages run. `dask`: the workers of a cluster that exists already."""
 
-    kind: Literal["dask"]
-    address: str
+    kind: str
+    """`dask`, or a kind that an installed package adds."""
+    address: str = ""
     """Of the scheduler, such as tcp://10.0.0.5:8786."""
+    repository: str | None = None
+    """Where workers clone this repository from; without it, the address of its Git remote."""
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    """More, for the kinds of other packages."""
 
 
 class Stage(Section):
@@ -234,6 +239,13 @@ class Policy(Section):
     """Models and deployments: model.NAME, deployment.NAME or deployment.NAME@TARGET."""
 
 
+class Limits(Section):
+    """How much a repository may hold; whoever means more says so here, in the root file."""
+
+    members: int = Field(default=20_000, ge=1, le=1_000_000)
+    """Models that all matrices of the repository make together."""
+
+
 class Spec(Section):
     """Everything a team declares, of all its files, with defaults merged."""
 
@@ -243,6 +255,7 @@ class Spec(Section):
     """The name of the project."""
     include: tuple[str, ...] = ()
     """More files of the spec: paths, or patterns such as specs/*.yaml."""
+    limits: Limits = Limits()
     storage: Storage = Storage()
     python: Python = Python()
     executors: Mapping[str, Executor] = Field(default_factory=dict)

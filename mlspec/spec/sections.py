@@ -8,7 +8,7 @@ from mlspec.errors import Diagnostic
 from mlspec.spec.show import escape, shorten
 from mlspec.spec.tree import SECTIONS, Node
 
-ROOT_ONLY = ("mlspec", "project", "include")
+ROOT_ONLY = ("mlspec", "project", "include", "limits")
 
 
 def merge(files: Sequence[Node]) -> tuple[Node, tuple[Diagnostic, ...]]:

@@ -10,6 +10,8 @@ from mlspec.spec.tree import Node, Path, Problem
 
 _MOST = 500
 """Names that are compared with a word."""
+_SHOWN = 30
+"""Names that are listed."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -24,7 +26,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def known_words(words: Iterable[str]) -> str:
     """A hint that lists what may stand here."""
-    return "known: " + ", ".join(sorted(words))
+    known = sorted(words)
+    more = [f"and {len(known) - _SHOWN:,} more"] if len(known) > _SHOWN else []
+    return "known: " + ", ".join([*known[:_SHOWN], *more])
 
 
 def mapping_expected(path: Path, node: Node) -> Problem:

@@ -1,28 +1,68 @@
 """What a spec must be beyond its types: one file for each topic.
 
 Each check yields :class:`~mlspec.spec.tree.Problem` and knows nothing of files or of the others.
-`check_files` alone looks at the disk.
+A model is checked by itself; what concerns several is checked on their faces. The checks of
+:mod:`~mlspec.spec.checks.disk` alone look at the disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 
-from mlspec.spec.checks import gates, overlaps, params, paths, pipelines, references, values
-from mlspec.spec.checks.disk import check_files
+from mlspec.spec.checks import (
+    executors,
+    gates,
+    names,
+    overlaps,
+    params,
+    paths,
+    pipelines,
+    references,
+    values,
+)
+from mlspec.spec.checks.disk import Disk
 from mlspec.spec.checks.names import Names
-from mlspec.spec.models import Spec
+from mlspec.spec.interfaces import Face
+from mlspec.spec.models import Model, Spec
 from mlspec.spec.tree import Node, Problem
 
-__all__ = ["Names", "check_files", "check_spec"]
+__all__ = ["Disk", "Names", "check_head", "check_model", "check_together"]
 
 
-def check_spec(spec: Spec, names: Names, written: Node) -> Iterator[Problem]:
-    """Every problem of a spec whose types are right; `written` is how its values were written."""
-    yield from references.check(spec, names, written)
-    yield from overlaps.check(spec)
-    yield from pipelines.check(spec)
-    yield from params.check(spec)
-    yield from gates.check(spec, written)
+def check_model(
+    name: str, model: Model, datasets: Container[str] = (), written: Node | None = None
+) -> Iterator[Problem]:
+    """Every problem of one model whose types are right, whatever else there is.
+
+    `written` is how the values of the spec were written; without it no limit may be written `-0`.
+    An input that is not in `datasets` is a path.
+    """
+    yield from pipelines.check_artifact(name, model)
+    yield from params.check_model(name, model)
+    yield from gates.check_model(name, model, written)
+    yield from paths.check_model(name, model, datasets)
+    yield from values.check_model(name, model)
+    yield from names.check_tags(model.tags, ("models", name))
+
+
+def check_head(spec: Spec) -> Iterator[Problem]:
+    """Every problem of what is not a model."""
     yield from paths.check(spec)
     yield from values.check(spec)
+    for name, dataset in spec.datasets.items():
+        yield from names.check_tags(dataset.tags, ("datasets", name))
+    for name, deployment in spec.deployments.items():
+        yield from names.check_tags(deployment.tags, ("deployments", name))
+
+
+def check_together(
+    spec: Spec, faces: Mapping[str, Face], known: Names, families: Mapping[str, str]
+) -> Iterator[Problem]:
+    """Every problem between models, and between them and the rest.
+
+    `families`: of each member of a matrix, the name of the model that it was written as.
+    """
+    yield from references.check(spec, faces, known)
+    yield from executors.check(spec, faces)
+    yield from overlaps.check(spec, faces, families)
+    yield from pipelines.check(spec, faces)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from mlspec.spec import tree
-from mlspec.spec.checks.paths import declared
+from mlspec.spec.checks.overlaps import parents
+from mlspec.spec.checks.paths import declared, declared_in
 from mlspec.spec.files import UnreadableError, kind_of, read_inside
-from mlspec.spec.models import Spec
+from mlspec.spec.models import Model, Spec
 from mlspec.spec.show import escape, show
 from mlspec.spec.tree import Problem
 
@@ -24,40 +25,64 @@ _LONGEST_LINE = 4096
 _HASH = re.compile(r"\s+--hash=sha(?:256|384|512):[0-9a-f]+")
 
 
-def check_files(spec: Spec, root: Path) -> Iterator[Problem]:
-    """Problems of what is on disk; a path where nothing is yet has none."""
-    base = Path(os.path.realpath(root))
-    folders: set[str] = set()
-    for at, path, _ in declared(spec):
-        if _is_relative(path) and at != _REQUIREMENTS and not _is_ordinary(path, base, folders):
-            yield from _check_disk(at, path, root, base)
-    yield from _requirements(spec, root)
+class Disk:
+    """Looks at what is on disk; a path where nothing is yet has no problems."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._base = os.path.realpath(root)
+        self._folders: set[str] = set()
+        self._missing: set[str] = set()
+
+    def check_head(self, spec: Spec) -> Iterator[Problem]:
+        """Problems of what datasets name, and of the requirements."""
+        for at, path, _ in declared(spec):
+            if at != _REQUIREMENTS:
+                yield from self._check(at, path)
+        yield from _requirements(spec, self._root)
+
+    def check_model(
+        self, name: str, model: Model, datasets: Container[str]
+    ) -> Iterator[Problem]:
+        """Problems of what a model names."""
+        for at, path, _ in declared_in(name, model, datasets):
+            yield from self._check(at, path)
+
+    def _check(self, at: tree.Path, path: str) -> Iterator[Problem]:
+        if _is_relative(path) and not self._is_ordinary(path):
+            yield from _check_disk(at, path, self._root, Path(self._base))
+
+    def _is_ordinary(self, path: str) -> bool:
+        """Whether no link is on the way to a file or folder, or to where one will be."""
+        folder = path.rpartition("/")[0]
+        if folder and folder not in self._folders:
+            if folder in self._missing:
+                return True
+            for parent in (*parents(folder), folder):
+                if parent in self._folders:
+                    continue
+                mode = self._mode(parent)
+                if mode is None:
+                    self._missing.add(folder)
+                    return True
+                if not stat.S_ISDIR(mode):
+                    return False
+                self._folders.add(parent)
+        mode = self._mode(path)
+        return mode is None or stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+
+    def _mode(self, path: str) -> int | None:
+        """What is at `path`; none if nothing is; 0, which is no kind of file, if nobody can say."""
+        try:
+            return os.lstat(f"{self._base}/{path}").st_mode
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            return 0
 
 
 def _is_relative(path: str) -> bool:
     return not path.startswith("/") and ".." not in path.split("/") and "\0" not in path
-
-
-def _is_ordinary(path: str, base: Path, folders: set[str]) -> bool:
-    """Whether no link is on the way to a file or folder, or to where one will be.
-
-    `folders` are known to be so; the paths of a big spec have most of theirs in common.
-    """
-    for end in [*(match.start() for match in re.finditer("/", path)), len(path)]:
-        part = path[:end]
-        if part in folders:
-            continue
-        try:
-            mode = os.lstat(f"{base}/{part}").st_mode
-        except FileNotFoundError:
-            return True
-        except OSError:
-            return False
-        if stat.S_ISDIR(mode):
-            folders.add(part)
-        else:
-            return stat.S_ISREG(mode) and end == len(path)
-    return True
 
 
 def _check_disk(at: tree.Path, path: str, root: Path, base: Path) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 
-from mlspec.spec.models import Gate, Spec
+from mlspec.spec.models import Gate, Model
 from mlspec.spec.tree import Node, Path, Problem, find
 
 _RATIO = re.compile(
@@ -16,18 +16,17 @@ _RATIO = re.compile(
 _LIMITS = ("min", "max", "max_drop", "min_gain")
 
 
-def check(spec: Spec, written: Node) -> Iterator[Problem]:
+def check_model(name: str, model: Model, written: Node | None) -> Iterator[Problem]:
     """Gates without a bound, against each other, on no metric, or with limits out of range."""
-    for name, model in spec.models.items():
-        path = ("models", name, "gates")
-        for gate_name, gate in model.gates.items():
-            yield from _bounds(gate, (*path, gate_name))
-            yield from _limits(gate, (*path, gate_name), written)
-        yield from _contradictions(model.gates, path)
-        if model.gates and not any(stage.metrics for stage in model.stages.values()):
-            message = "no stage of this model has `metrics`, so no gate can be answered"
-            hint = "add `metrics: metrics/....json` to the stage that evaluates"
-            yield Problem("MLS053", path, message, hint, on_key=True)
+    path = ("models", name, "gates")
+    for gate_name, gate in model.gates.items():
+        yield from _bounds(gate, (*path, gate_name))
+        yield from _limits(gate, (*path, gate_name), written)
+    yield from _contradictions(model.gates, path)
+    if model.gates and not any(stage.metrics for stage in model.stages.values()):
+        message = "no stage of this model has `metrics`, so no gate can be answered"
+        hint = "add `metrics: metrics/....json` to the stage that evaluates"
+        yield Problem("MLS053", path, message, hint, on_key=True)
 
 
 def _bounds(gate: Gate, path: Path) -> Iterator[Problem]:
@@ -45,12 +44,12 @@ def _bounds(gate: Gate, path: Path) -> Iterator[Problem]:
         yield Problem("MLS050", path, message, "add `min`, `max` or `against`", on_key=True)
 
 
-def _limits(gate: Gate, path: Path, written: Node) -> Iterator[Problem]:
+def _limits(gate: Gate, path: Path, written: Node | None) -> Iterator[Problem]:
     for key in _LIMITS:
         limit = getattr(gate, key)
         if limit is None:
             continue
-        text = find(written, (*path, key)).text
+        text = find(written, (*path, key)).text if written else str(limit)
         if limit == 0 and text.startswith("-"):
             yield Problem("MLS054", (*path, key), f"`{text}` is zero", "write 0")
         elif 0 < abs(limit) < sys.float_info.min:

@@ -6,33 +6,43 @@ somebody's file in it, would be found to be nobody's, and a change of it would n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
+from mlspec.spec.interfaces import Face, path_of
 from mlspec.spec.models import Spec
 from mlspec.spec.tree import Path, Problem
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """A path that a stage writes, and where the spec says so."""
 
     path: str
-    stage: str
-    at: Path
+    model: str
+    stage_name: str
+    where: Path
+    """From the stage."""
+
+    @property
+    def stage(self) -> str:
+        """The address of the stage."""
+        return f"stage.{self.model}.{self.stage_name}"
+
+    @property
+    def at(self) -> Path:
+        return ("models", self.model, "stages", self.stage_name, *self.where)
 
 
-def written(spec: Spec) -> Iterator[Written]:
+def written(faces: Mapping[str, Face]) -> Iterator[Written]:
     """Every path that some stage writes."""
-    for name, model in spec.models.items():
-        for stage_name, stage in model.stages.items():
-            at = ("models", name, "stages", stage_name)
-            address = f"stage.{name}.{stage_name}"
+    for name, face in faces.items():
+        for stage_name, stage in face.stages.items():
             for index, output in enumerate(stage.outputs):
-                yield Written(output, address, (*at, "outputs", index))
-            for key in ("metrics", "predictions"):
-                if path := getattr(stage, key):
-                    yield Written(path, address, (*at, key))
+                yield Written(output, name, stage_name, ("outputs", index))
+            if stage.metrics:
+                yield Written(stage.metrics, name, stage_name, ("metrics",))
+            if stage.predictions:
+                yield Written(stage.predictions, name, stage_name, ("predictions",))
 
 
 def parents(path: str) -> Iterator[str]:
@@ -42,55 +52,84 @@ def parents(path: str) -> Iterator[str]:
         yield "/".join(steps[:count])
 
 
-def check(spec: Spec) -> Iterator[Problem]:
-    """Paths that two own, that lie inside another's, or that a stage reads and writes."""
-    outputs = list(written(spec))
-    yield from _written_twice(outputs)
+def check(spec: Spec, faces: Mapping[str, Face], families: Mapping[str, str]) -> Iterator[Problem]:
+    """Paths that two own, that lie inside another's, or that a stage reads and writes.
+
+    `families`: of each member of a matrix, the name of the model that it was written as.
+    """
+    outputs = list(written(faces))
+    yield from _written_twice(outputs, families)
     datasets = _Owned({data.path: f"dataset `{name}`" for name, data in spec.datasets.items()})
-    makers = _Owned({output.path: output.stage for output in outputs})
+    makers = _Owned({output.path: output for output in outputs})
     yield from _datasets(spec, datasets)
     for output in outputs:
         yield from _output(output, datasets, makers)
     yield from _requirements(spec, makers)
-    for name, model in spec.models.items():
-        for stage_name, stage in model.stages.items():
-            at = ("models", name, "stages", stage_name)
-            for key in ("inputs", "code"):
-                for index, given in enumerate(getattr(stage, key)):
-                    if key == "code" or given not in spec.datasets:
-                        read = _Read(given, f"stage.{name}.{stage_name}", (*at, key, index))
-                        yield from read.check(datasets, makers)
-        if model.artifact is not None:
-            yield from _artifact(name, model.artifact.path, makers)
+    for name, face in faces.items():
+        for stage_name, stage in face.stages.items():
+            for index, given in enumerate(map(path_of, stage.inputs)):
+                if given not in spec.datasets:
+                    read = _Read(given, name, stage_name, ("inputs", index))
+                    yield from read.check(datasets, makers)
+            for index, given in enumerate(stage.code):
+                read = _Read(given, name, stage_name, ("code", index))
+                yield from read.check(datasets, makers)
+        if face.artifact is not None:
+            yield from _artifact(name, face.artifact, makers)
 
 
 class _Owned:
-    """Paths and whom they belong to."""
+    """Paths and whom they belong to: who writes them, or the dataset that they are."""
 
-    def __init__(self, owners: Mapping[str, str]) -> None:
+    def __init__(self, owners: Mapping[str, str | Written]) -> None:
         self.owners = owners
-        self._inside: dict[str, list[str]] = {}
-        for path in owners:
-            for parent in parents(path):
-                self._inside.setdefault(parent, []).append(path)
+        self._above: dict[str, str | None] = {}
+        folders = {path.rpartition("/")[0] for path in owners}
+        self._holding = folders | {parent for folder in folders for parent in parents(folder)}
+        self._holding.discard("")
+
+    def named(self, path: str) -> str:
+        """Whom `path` belongs to, in words."""
+        owner = self.owners[path]
+        return owner.stage if isinstance(owner, Written) else owner
 
     def above(self, path: str) -> str | None:
         """The owned folder that `path` lies in."""
-        return next((parent for parent in parents(path) if parent in self.owners), None)
+        folder = path.rpartition("/")[0]
+        if not folder:
+            return None
+        try:
+            return self._above[folder]
+        except KeyError:
+            inside = (*parents(folder), folder)
+            found = next((parent for parent in inside if parent in self.owners), None)
+            return self._above.setdefault(folder, found)
+
+    def holds(self, path: str) -> bool:
+        """Whether something that is owned lies inside the folder `path`."""
+        return path in self._holding
 
     def below(self, path: str) -> list[str]:
         """What is owned inside the folder `path`."""
-        return self._inside.get(path, [])
+        if not self.holds(path):
+            return []
+        return [owned for owned in self.owners if owned.startswith(f"{path}/")]
 
 
-def _written_twice(outputs: list[Written]) -> Iterator[Problem]:
+def _written_twice(outputs: Iterable[Written], families: Mapping[str, str]) -> Iterator[Problem]:
     by_path: dict[str, Written] = {}
     for output in outputs:
         other = by_path.setdefault(output.path, output)
-        if other is not output:
-            who = "this stage" if other.stage == output.stage else other.stage
-            message = f"`{output.path}` is written by {who} already"
-            yield Problem("MLS042", output.at, message, "give each output a path of its own")
+        if other is output:
+            continue
+        who = "this stage" if other.stage == output.stage else other.stage
+        message = f"`{output.path}` is written by {who} already"
+        hint = "give each output a path of its own"
+        family = families.get(output.model)
+        if family is not None and other.model != output.model and families.get(other.model) == family:
+            message = f"members of the matrix share `{output.path}`: {who} writes it too"
+            hint = "put `${matrix.KEY}` into it, so that each member writes a path of its own"
+        yield Problem("MLS042", output.at, message, hint)
 
 
 def _datasets(spec: Spec, datasets: _Owned) -> Iterator[Problem]:
@@ -103,7 +142,7 @@ def _datasets(spec: Spec, datasets: _Owned) -> Iterator[Problem]:
             message = f"`{dataset.path}` is dataset `{other}` already"
             yield Problem("MLS042", at, message, "keep one of them")
         elif above is not None:
-            message = f"`{dataset.path}` lies inside `{above}`, which is {datasets.owners[above]}"
+            message = f"`{dataset.path}` lies inside `{above}`, which is {datasets.named(above)}"
             yield Problem("MLS043", at, message, "give each dataset a path of its own")
 
 
@@ -112,58 +151,65 @@ def _output(output: Written, datasets: _Owned, makers: _Owned) -> Iterator[Probl
     touched = [path] if path in datasets.owners else datasets.below(path)
     data = next(iter(touched), None) or datasets.above(path)
     if data is not None:
-        message = f"`{path}` belongs to {datasets.owners[data]}, which no stage may write"
+        message = f"`{path}` belongs to {datasets.named(data)}, which no stage may write"
         yield Problem("MLS043", output.at, message, "write to a path of its own")
     above = makers.above(path)
     if above is not None:
         message = f"`{path}` lies inside `{above}`, which is an output too"
-        hint = f"leave out one; `{above}` is written by {makers.owners[above]}"
+        hint = f"leave out one; `{above}` is written by {makers.named(above)}"
         yield Problem("MLS043", output.at, message, hint)
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
+class _Read(NamedTuple):
     """A path that a stage reads."""
 
     path: str
-    stage: str
-    at: Path
+    model: str
+    stage_name: str
+    where: Path
 
     def check(self, datasets: _Owned, makers: _Owned) -> Iterator[Problem]:
         folder = makers.above(self.path)
-        below = [*makers.below(self.path), *datasets.below(self.path)]
-        if self.stage in {makers.owners.get(path) for path in (self.path, folder or "", *below)}:
+        made = makers.below(self.path)
+        below = [*made, *datasets.below(self.path)]
+        if any(self._writes(path, makers) for path in (self.path, folder or "", *made)):
             hint = "write to another path, or do not list it here"
             yield self._problem(f"the stage reads `{self.path}`, which it writes itself", hint)
         elif folder is not None:
-            message = f"`{self.path}` lies inside `{folder}`, which {makers.owners[folder]} writes"
+            message = f"`{self.path}` lies inside `{folder}`, which {makers.named(folder)} writes"
             yield self._problem(message, f"name the folder itself: {folder}")
         elif (folder := datasets.above(self.path)) is not None:
-            owner = datasets.owners[folder]
+            owner = datasets.named(folder)
             message = f"`{self.path}` lies inside `{folder}`, which is {owner}"
             yield self._problem(message, f"name {owner} itself")
         elif below:
-            owner = {**datasets.owners, **makers.owners}[below[0]]
+            owner = (makers if below[0] in makers.owners else datasets).named(below[0])
             message = f"the folder `{self.path}` holds `{below[0]}` of {owner}"
             names = [*(below[:3]), *(["..."] if len(below) > 3 else [])]
             yield self._problem(message, f"name what it holds, one by one: {', '.join(names)}")
 
+    def _writes(self, path: str, makers: _Owned) -> bool:
+        owner = makers.owners.get(path)
+        return isinstance(owner, Written) and owner[1:3] == (self.model, self.stage_name)
+
     def _problem(self, message: str, hint: str) -> Problem:
-        return Problem("MLS043", self.at, message, hint)
+        at = ("models", self.model, "stages", self.stage_name, *self.where)
+        return Problem("MLS043", at, message, hint)
 
 
 def _requirements(spec: Spec, makers: _Owned) -> Iterator[Problem]:
     path = spec.python.requirements
     above = makers.above(path)
     if above is not None:
-        message = f"`{path}` lies inside `{above}`, which {makers.owners[above]} writes"
+        message = f"`{path}` lies inside `{above}`, which {makers.named(above)} writes"
         hint = "keep the requirements apart from what stages write"
         yield Problem("MLS043", ("python", "requirements"), message, hint)
 
 
 def _artifact(model: str, path: str, makers: _Owned) -> Iterator[Problem]:
     above = makers.above(path)
-    if above is not None and makers.owners[above].startswith(f"stage.{model}."):
-        message = f"`{path}` lies inside `{above}`, an output of {makers.owners[above]}"
+    owner = makers.owners[above] if above is not None else None
+    if isinstance(owner, Written) and owner.model == model:
+        message = f"`{path}` lies inside `{above}`, an output of {owner.stage}"
         hint = f"name the file itself in `outputs`: [{path}]"
         yield Problem("MLS043", ("models", model, "artifact", "path"), message, hint)

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mlspec.spec.models import Spec
+from mlspec.spec.models import Model
 from mlspec.spec.show import show
 from mlspec.spec.tree import Path, Problem
 
 
-def check(spec: Spec) -> Iterator[Problem]:
+def check_model(name: str, model: Model) -> Iterator[Problem]:
     """Params without a name, and two of one name."""
-    for name, model in spec.models.items():
-        for stage_name, stage in model.stages.items():
+    for stage_name, stage in model.stages.items():
+        if stage.params:
             at = ("models", name, "stages", stage_name, "params")
             yield from _unnamed(stage.params, at)
             yield from _alike(stage.params, at)

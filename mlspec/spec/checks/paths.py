@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
-from mlspec.spec.models import Spec
+from mlspec.spec.models import Model, Spec
 from mlspec.spec.show import escape
 from mlspec.spec.tree import Path, Problem
 
@@ -15,37 +15,56 @@ GENERATED = ("pipelines", "services", "cards")
 _DRIVE = re.compile(r"[A-Za-z]:(?:[/\\]|$)")
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com[1-9]|lpt[1-9])(?:\..*)?", re.IGNORECASE)
 
+_STEP = r"(?!(?:con|prn|aux|nul|com[1-9]|lpt[1-9])(?:[./]|\Z))\w(?:[\w.-]{0,98}[\w-])?"
+_PLAIN = re.compile(rf"{_STEP}(?:/{_STEP})*", re.ASCII | re.IGNORECASE)
+"""Paths that have none of the problems; most have none, and this is seen at a glance."""
+
 
 def check(spec: Spec) -> Iterator[Problem]:
-    """Problems of every path of the spec, as text."""
+    """Problems of the paths outside models, as text."""
     for at, path, writes in declared(spec):
         yield from _check_path(at, path, writes=writes)
 
 
+def check_model(name: str, model: Model, datasets: Container[str]) -> Iterator[Problem]:
+    """Problems of the paths of one model, as text."""
+    for at, path, writes in declared_in(name, model, datasets):
+        yield from _check_path(at, path, writes=writes)
+
+
 def declared(spec: Spec) -> Iterator[tuple[Path, str, bool]]:
-    """Each path of the spec with where it stands and whether a stage writes it."""
+    """Each path outside models with where it stands and whether a stage writes it."""
     yield ("python", "requirements"), spec.python.requirements, False
     for name, dataset in spec.datasets.items():
         yield ("datasets", name, "path"), dataset.path, False
-    for name, model in spec.models.items():
-        for stage_name, stage in model.stages.items():
-            at = ("models", name, "stages", stage_name)
-            for index, given in enumerate(stage.inputs):
-                if given not in spec.datasets:
-                    yield (*at, "inputs", index), given, False
-            for index, output in enumerate(stage.outputs):
-                yield (*at, "outputs", index), output, True
-            for index, code in enumerate(stage.code):
-                yield (*at, "code", index), code, False
-            for key in ("metrics", "predictions"):
-                if getattr(stage, key) is not None:
-                    yield (*at, key), getattr(stage, key), True
-        if model.artifact is not None:
-            yield ("models", name, "artifact", "path"), model.artifact.path, False
+
+
+def declared_in(
+    name: str, model: Model, datasets: Container[str]
+) -> Iterator[tuple[Path, str, bool]]:
+    """Each path of a model with where it stands and whether a stage writes it."""
+    for stage_name, stage in model.stages.items():
+        at = ("models", name, "stages", stage_name)
+        for index, given in enumerate(stage.inputs):
+            if given not in datasets:
+                yield (*at, "inputs", index), given, False
+        for index, output in enumerate(stage.outputs):
+            yield (*at, "outputs", index), output, True
+        for index, code in enumerate(stage.code):
+            yield (*at, "code", index), code, False
+        if stage.metrics is not None:
+            yield (*at, "metrics"), stage.metrics, True
+        if stage.predictions is not None:
+            yield (*at, "predictions"), stage.predictions, True
+    if model.artifact is not None:
+        yield ("models", name, "artifact", "path"), model.artifact.path, False
 
 
 def _check_path(at: Path, path: str, *, writes: bool) -> Iterator[Problem]:
     steps = path.split("/")
+    ours = writes and (steps[0] in GENERATED or path in ("mlspec.yaml", ".gitattributes"))
+    if not ours and _PLAIN.fullmatch(path):
+        return
     if escape(path) != path:
         yield Problem("MLS060", at, "a path may not hold control characters", "rename the file")
     elif path.startswith("/"):
@@ -76,6 +95,6 @@ def _check_path(at: Path, path: str, *, writes: bool) -> Iterator[Problem]:
     elif steps[0].lower() in RESERVED:
         message = f"`{steps[0]}` belongs to a tool; the spec cannot name what is in it"
         yield Problem("MLS061", at, message, "use a folder of your own")
-    elif writes and (steps[0] in GENERATED or path in ("mlspec.yaml", ".gitattributes")):
+    elif ours:
         message = f"`{steps[0]}` is written by mlspec or by you, never by a stage"
         yield Problem("MLS061", at, message, "use another folder, such as data, models or metrics")

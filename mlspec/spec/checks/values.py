@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from mlspec.spec.models import Dataset, Deployment, GitHub, Spec
+from mlspec.spec.models import Dataset, Deployment, GitHub, Model, Spec
 from mlspec.spec.show import escape, show
 from mlspec.spec.tree import Path, Problem
 
@@ -24,21 +24,24 @@ _METADATA = ("metadata", "metadata.google.internal", "instance-data")
 
 
 def check(spec: Spec) -> Iterator[Problem]:
-    """Problems of single values, and deployments that ask their target for what it lacks."""
+    """Problems of single values outside models, and of what deployments ask their targets for."""
     yield from _storage(spec.storage.url)
     if not _VERSION.fullmatch(spec.python.version):
         message = f"{show(spec.python.version)} is not a version of Python 3"
         yield Problem("MLS075", ("python", "version"), message, 'write it as "3.11"')
     for name, dataset in spec.datasets.items():
         yield from _source(dataset, ("datasets", name, "source"))
-    for name, model in spec.models.items():
-        for stage_name, stage in model.stages.items():
-            yield from _command(stage.command, ("models", name, "stages", stage_name, "command"))
     if spec.ci.github is not None:
         yield from _github(spec.ci.github)
     yield from _ports(spec)
     for name, deployment in spec.deployments.items():
         yield from _graphics(name, deployment, spec)
+
+
+def check_model(name: str, model: Model) -> Iterator[Problem]:
+    """Problems of single values of one model."""
+    for stage_name, stage in model.stages.items():
+        yield from _command(stage.command, ("models", name, "stages", stage_name, "command"))
 
 
 def _github(github: GitHub) -> Iterator[Problem]:
@@ -76,7 +79,7 @@ def _source(dataset: Dataset, at: Path) -> Iterator[Problem]:
                 yield Problem("MLS076", (*at, key), f"`{key}` goes with `git`, not with `url`")
         yield from _url(source.url or "", (*at, "url"), _DATA)
     else:
-        yield from _git(source.git, (*at, "git"))
+        yield from check_repository(source.git, (*at, "git"))
         if source.path is None:
             hint = "add `path: ...`: the file or folder in that repository"
             yield Problem("MLS076", at, "`git` needs a `path`", hint, True)
@@ -97,7 +100,8 @@ def _is_revision(rev: str) -> bool:
     return legal and ".." not in rev and "//" not in rev and not rev.endswith((".lock", ".", "/"))
 
 
-def _git(url: str, at: Path) -> Iterator[Problem]:
+def check_repository(url: str, at: Path) -> Iterator[Problem]:
+    """Problems of the URL of a Git repository on another machine."""
     hint = "write https://HOST/PATH or git@HOST:PATH"
     if re.match(r"[A-Za-z0-9+.-]*::", url) or url.startswith("-") or escape(url) != url:
         yield Problem("MLS072", at, "this would make Git run a program", hint)

@@ -1,0 +1,104 @@
+"""What of a model concerns others: what its stages read and write, and whose it is.
+
+:class:`Face` is what the checks of several models look at, and all they look at: while a model's
+face is the same, they need not run again. :class:`Interface` is what planning and selection see of
+a model without making it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from mlspec.spec.models import Dataset, Model
+from mlspec.spec.paths import BARE
+
+
+class StageFace(NamedTuple):
+    """Of one stage. An input that is the name of a dataset is bare; a path like it has `./`."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    code: tuple[str, ...]
+    metrics: str | None
+    predictions: str | None
+    executor: str | None
+
+
+class Face(NamedTuple):
+    """Of one model."""
+
+    stages: Mapping[str, StageFace]
+    artifact: str | None
+    executor: str | None
+    owner: str
+    tags: tuple[str, ...]
+
+    def encode(self) -> bytes:
+        """As JSON; equal bytes, equal faces."""
+        return json.dumps(self, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def decode_face(data: bytes) -> Face:
+    """The face of :meth:`Face.encode`; raises `ValueError` or `TypeError` for anything else."""
+    stages, artifact, executor, owner, tags = json.loads(data)
+    faces = {}
+    for name, (inputs, outputs, code, *more) in stages.items():
+        faces[name] = StageFace(tuple(inputs), tuple(outputs), tuple(code), *more)
+    return Face(faces, artifact, executor, owner, tuple(tags))
+
+
+def face_of(model: Model, written: Mapping[str, Any]) -> Face:
+    """The face of `model`; `written` is the plain data that it was made of."""
+    stages = {}
+    for name, stage in model.stages.items():
+        given = written["stages"][name].get("inputs", ())
+        inputs = tuple(map(_mark, stage.inputs, given))
+        stages[name] = StageFace(
+            inputs, stage.outputs, stage.code, stage.metrics, stage.predictions, stage.executor
+        )
+    artifact = model.artifact.path if model.artifact else None
+    return Face(stages, artifact, model.executor, model.owner, model.tags)
+
+
+def _mark(path: str, given: str) -> str:
+    return f"./{path}" if BARE.fullmatch(path) and path != given else path
+
+
+def path_of(given: str) -> str:
+    """The path, or the name of a dataset, of an input in a face."""
+    return given.removeprefix("./")
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What a stage reads and what it writes: paths from the root, sorted; a dataset by its path.
+
+    A path that it reads and writes is only among `writes`, as DVC has it. Code and requirements
+    are not here.
+    """
+
+    inputs: tuple[str, ...]
+    writes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """A model as others see it; `stages` by name, in the order of the spec."""
+
+    stages: Mapping[str, Flow]
+    owner: str
+    tags: tuple[str, ...]
+
+
+def interface_of(face: Face, datasets: Mapping[str, Dataset]) -> Interface:
+    """What a face shows where `datasets` are declared."""
+    stages = {}
+    for name, stage in face.stages.items():
+        writes = {*stage.outputs, *(path for path in (stage.metrics, stage.predictions) if path)}
+        named = map(path_of, stage.inputs)
+        reads = {datasets[given].path if given in datasets else given for given in named}
+        stages[name] = Flow(tuple(sorted(reads - writes)), tuple(sorted(writes)))
+    return Interface(stages, face.owner, face.tags)
