@@ -24,8 +24,18 @@ def load_metrics(path: Path, name: str) -> dict[str, float]:
     anything but a JSON object of finite numbers, for a name that is given twice, that does not show
     or is too long, and for a file over 1 MiB.
     """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise MlspecError(f"{name}: cannot be read: {error.strerror}", hint=_HINT) from error
+    return parse_metrics(data, name)
+
+
+def parse_metrics(data: bytes, name: str) -> dict[str, float]:
+    """Likewise, from the file's bytes: at most one more of them than 1 MiB is needed."""
     metrics: dict[str, float] = {}
-    for metric, value in _flat(_load(path, name), name):
+    for metric, value in _flat(_parse(data, name), name):
         if metric in metrics:
             raise MlspecError(f"{name}: {metric} is given twice", hint=_HINT)
         metrics[metric] = _number(value, metric, name)
@@ -34,15 +44,11 @@ def load_metrics(path: Path, name: str) -> dict[str, float]:
     return metrics
 
 
-def _load(path: Path, name: str) -> dict[str, Any]:
+def _parse(text: bytes, name: str) -> dict[str, Any]:
+    if len(text) > MAX_BYTES:
+        raise MlspecError(f"{name}: metrics files are limited to {MAX_BYTES} bytes", hint=_HINT)
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
-        if len(text) > MAX_BYTES:
-            raise MlspecError(f"{name}: metrics files are limited to {MAX_BYTES} bytes", hint=_HINT)
         data = json.loads(text.decode(), object_pairs_hook=_unique)
-    except OSError as error:
-        raise MlspecError(f"{name}: cannot be read: {error.strerror}", hint=_HINT) from error
     except RecursionError as error:
         raise MlspecError(f"{name}: nested too deeply", hint=_HINT) from error
     except ValueError as error:

@@ -29,7 +29,10 @@ _DOING = {
     "commit": "record the run",
     "fetch": "fetch the files",
     "import_git": "import the data",
+    "ignore": "have Git ignore the outputs",
     "import_url": "import the data",
+    "place": "bring the files",
+    "probe": "write to storage",
     "push": "push to storage",
     "status": "compare with dvc.lock",
 }
@@ -90,6 +93,19 @@ class Dvc:
         places: dict[str, str] = self._ask("fetch", outs=dict(outs))
         return {name: Path(place) for name, place in places.items()}
 
+    def place(self, outs: Mapping[str, str]) -> None:
+        """Have objects in the worktree, from the cache, else from storage; `outs`: md5 by path."""
+        self._ask("place", outs=dict(outs))
+
+    def ignore(self, dvcfile: str, stage: str) -> None:
+        """Have Git ignore what the stage writes."""
+        self._ask("ignore", dvcfile=dvcfile, stage=stage)
+
+    def probe(self) -> str:
+        """Write to storage and delete it again; says where storage is."""
+        place: str = self._ask("probe")
+        return place
+
     def add(self, path: str) -> None:
         """Put data that Git does not track under DVC (`<path>.dvc`), or take their changes."""
         self._ask("add", path=path)
@@ -117,10 +133,14 @@ class Dvc:
             process = self._started()
             assert process.stdin is not None and process.stdout is not None
             line = ""
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(json.dumps({"do": do, "with": arguments}) + "\n")
-                process.stdin.flush()
-                line = process.stdout.readline()
+            try:
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.write(json.dumps({"do": do, "with": arguments}) + "\n")
+                    process.stdin.flush()
+                    line = process.stdout.readline()
+            except BaseException:  # a signal: the answer must not go to whoever asks next
+                self.close()
+                raise
             if not line.endswith("\n"):
                 self.close()
                 raise MlspecError(

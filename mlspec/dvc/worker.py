@@ -16,6 +16,7 @@ import os
 import sys
 import time
 import traceback
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -83,6 +84,45 @@ class Worker:
             if lost:
                 raise Missing(", ".join(lost))
             return {path: cache.oid_to_path(md5) for path, md5 in outs.items()}
+
+    def place(self, outs: Mapping[str, str]) -> None:
+        """Have objects in the worktree; `outs`: md5 by path. What lies there is replaced."""
+        from dvc.fs import LocalFileSystem
+        from dvc_data.hashfile import load
+        from dvc_data.hashfile.checkout import checkout
+        from dvc_data.hashfile.hash_info import HashInfo
+
+        self.fetch(outs)
+        with self._locked():
+            cache = self._repo.cache.local
+            for path, md5 in outs.items():
+                _make_parent(path)
+                checkout(
+                    str(Path(path).absolute()),
+                    LocalFileSystem(),
+                    load(cache, HashInfo("md5", md5)),
+                    cache,
+                    force=True,
+                    quiet=True,
+                    state=self._repo.state,
+                )
+
+    def ignore(self, dvcfile: str, stage: str) -> None:
+        """Have Git ignore what the stage writes, as `commit` does."""
+        for found in self._stages(dvcfile, stage):
+            for out in found.outs:
+                _make_parent(str(out.fspath))
+                out.ignore()
+
+    def probe(self) -> str:
+        """Write to storage and delete what was written; answers where that is."""
+        with _as_unreachable():
+            remote = self._repo.cloud.get_remote()
+            path = remote.fs.join(remote.path, f"mlspec-probe-{uuid.uuid4().hex}")
+            remote.fs.makedirs(remote.path, exist_ok=True)
+            remote.fs.pipe_file(path, b"mlspec doctor\n")
+            remote.fs.remove(path)
+            return str(remote.fs.unstrip_protocol(remote.path))
 
     def add(self, path: str) -> None:
         """Put data that Git does not track under DVC, in `<path>.dvc`, or take their changes."""
