@@ -68,9 +68,7 @@ class GitFiles:
 
 def resolve(loaded: Loaded, worktree: Worktree, git_files: GitFiles) -> Desired:
     """The whole desired state; raises :class:`SpecError` when files that it names are missing."""
-    resolver = Resolver(loaded, worktree, git_files)
-    models = (resource for name in loaded.spec.models for resource in resolver.model(name))
-    return resolver.desired((*resolver.project(), *models, *resolver.deployments()))
+    return Resolver(loaded, worktree, git_files).all()
 
 
 class Resolver:
@@ -114,6 +112,11 @@ class Resolver:
         for name, deployment in self.spec.deployments.items():
             found.setdefault(deployment.model, {})[name] = deployment
         return found
+
+    def all(self) -> Desired:
+        """Everything that the spec asks for; raises as :meth:`desired`."""
+        models = (resource for name in self.spec.models for resource in self.model(name))
+        return self.desired((*self.project(), *models, *self.deployments()))
 
     def desired(self, resources: Iterable[Resource]) -> Desired:
         """These resources; raises :class:`SpecError` if anything is wrong with one of them."""

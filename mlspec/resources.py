@@ -199,6 +199,28 @@ def upstream(desired: Desired, model: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def around(desired: Desired, address: str) -> Iterator[Resource]:
+    """What is at `address`, with its model, all that this reads, and their stages."""
+    match desired.resources.get(address):
+        case DeploymentResource(deployment=deployment):
+            yield from _with_upstream(desired, deployment.model)
+        case StageResource(model=name) | GateResource(model=name) | ModelResource(name=name):
+            yield from _with_upstream(desired, name)
+        case DatasetResource() as dataset:
+            yield dataset
+
+
+def _with_upstream(desired: Desired, model: str) -> Iterator[Resource]:
+    producers: dict[str, None] = {}
+    for name in upstream(desired, model):
+        for address in desired.get(ModelResource, f"model.{name}").stages:
+            stage = desired.get(StageResource, address)
+            producers.update(dict.fromkeys(stage.producers))
+            yield stage
+    datasets = (desired.resources.get(producer) for producer in producers)
+    yield from (each for each in datasets if isinstance(each, DatasetResource))
+
+
 @dataclass(frozen=True, slots=True)
 class ObservedFile:
     """A file where a generated one belongs; `ours` tells whether mlspec wrote it."""

@@ -8,10 +8,13 @@ from __future__ import annotations
 import subprocess
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, NamedTuple
 
 from mlspec.git.errors import GitError
+
+_AT_ONCE = 500
+"""Questions before the first answer is read; more than a pipe takes would block for ever."""
 
 
 class Object(NamedTuple):
@@ -32,28 +35,28 @@ class ObjectReader:
 
     def get(self, name: str) -> Object | None:
         """The object of that id or name; none if there is none."""
-        if "\n" in name:
-            return None
+        return None if "\n" in name else self._ask([name])[0]
+
+    def get_many(self, oids: Sequence[str]) -> Iterator[Object]:
+        """The objects of these ids that are there, with few round trips."""
+        for start in range(0, len(oids), _AT_ONCE):
+            found = self._ask(oids[start : start + _AT_ONCE])
+            yield from (each for each in found if each is not None)
+
+    def _ask(self, names: Sequence[str]) -> list[Object | None]:
         with self._lock:
             stdin, stdout = self._pipes()
             try:
-                stdin.write(name.encode("utf-8", "surrogateescape") + b"\n")
+                stdin.write(b"".join(_line(name) for name in names))
                 stdin.flush()
-                header = stdout.readline().decode("utf-8", "surrogateescape").split()
-                if header[-1:] in (["missing"], ["ambiguous"]):
-                    return None
-                oid, kind, size = header
-                data = stdout.read(int(size))
-                if stdout.read(1) != b"\n":
-                    raise EOFError  # Git ended in the middle of a damaged object
+                return [_read(stdout) for _ in names]
             except (OSError, ValueError, EOFError) as error:
                 self._stop()
                 hint = "see what is damaged: git fsck"
-                raise GitError(f"cannot read {name} from Git", hint=hint) from error
+                raise GitError(f"cannot read {names[0]} from Git", hint=hint) from error
             except BaseException:  # a signal: the rest must not be read as the next answer
                 self._stop()
                 raise
-        return Object(oid, kind, data)
 
     def close(self) -> None:
         with self._lock:
@@ -72,6 +75,21 @@ class ObjectReader:
         if self._process is not None:
             self._finalizer()
             self._process = None
+
+
+def _line(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape") + b"\n"
+
+
+def _read(stdout: IO[bytes]) -> Object | None:
+    header = stdout.readline().decode("utf-8", "surrogateescape").split()
+    if header[-1:] in (["missing"], ["ambiguous"]):
+        return None
+    oid, kind, size = header
+    data = stdout.read(int(size))
+    if stdout.read(1) != b"\n":
+        raise EOFError  # Git ended in the middle of a damaged object
+    return Object(oid, kind, data)
 
 
 def close_pipes(process: subprocess.Popen[bytes]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from mlspec.git import Git, GitError
@@ -57,12 +57,23 @@ class Objects:
     def __init__(self, git: Git) -> None:
         self.git = git
         self._trees: dict[str, Tree] = {"": {}}
+        self._blobs: dict[str, bytes] = {}
 
     def tree(self, oid: str) -> Tree:
         """What a folder holds; the id `""` is that of an absent, thus empty, one."""
         if oid not in self._trees:
             self._trees[oid] = dict(_entries(self._get(oid, "tree"), len(oid) // 2))
         return self._trees[oid]
+
+    def read_ahead(self, oids: Iterable[str], *, kind: str) -> None:
+        """Read many trees or blobs together: they will be asked for soon. A blob is kept once."""
+        known = self._trees if kind == "tree" else self._blobs
+        new = [oid for oid in dict.fromkeys(oids) if oid not in known]
+        for found in self.git.objects.get_many(new):
+            if found.kind == kind == "tree":
+                self._trees[found.oid] = dict(_entries(found.data, len(found.oid) // 2))
+            elif found.kind == kind:
+                self._blobs[found.oid] = found.data
 
     def succeed(self, old: str, new: str, tree: Tree) -> None:
         """Remember `tree` as `new`, in the place of the one that it was made of."""
@@ -71,7 +82,8 @@ class Objects:
         self._trees[new] = tree
 
     def blob(self, oid: str) -> bytes:
-        return self._get(oid, "blob")
+        ahead = self._blobs.pop(oid, None)
+        return self._get(oid, "blob") if ahead is None else ahead
 
     def commit(self, oid: str) -> Commit:
         text = self._get(oid, "commit").decode("utf-8", "replace")

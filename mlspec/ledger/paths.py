@@ -11,6 +11,7 @@ import re
 
 from mlspec.errors import MlspecError
 
+MODELS = "models"
 POLICY = "policy.json"
 HEAD = "ledger.json"
 """The schema and the serial of the ledger."""
@@ -22,7 +23,7 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{32,}")
 
 def model_path(model: str) -> str:
     """The folder of everything that is known of a model."""
-    return f"models/{_shard(model)}/{_name(model)}"
+    return f"{MODELS}/{shard_of(model)}/{_name(model)}"
 
 
 def state_path(model: str) -> str:
@@ -47,11 +48,11 @@ def version_path(model: str, number: int) -> str:
 
 
 def deployment_path(deployment: str, target: str) -> str:
-    return f"deployments/{_shard(deployment)}/{_name(deployment)}@{_name(target)}.json"
+    return f"deployments/{shard_of(deployment)}/{_name(deployment)}@{_name(target)}.json"
 
 
 def dataset_path(dataset: str) -> str:
-    return f"datasets/{_shard(dataset)}/{_name(dataset)}.json"
+    return f"datasets/{shard_of(dataset)}/{_name(dataset)}.json"
 
 
 def deployment_address(deployment: str, target: str) -> str:
@@ -72,7 +73,8 @@ def _name(name: str) -> str:
     return name
 
 
-def _shard(name: str) -> str:
+def shard_of(name: str) -> str:
+    """The folder of two hex digits that everything called `name` is kept in."""
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:2]
 
 

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import cached_property
 
 from mlspec.errors import MlspecError
-from mlspec.ledger.objects import Objects
+from mlspec.ledger.objects import Node, Objects, Tree
 from mlspec.ledger.paths import HEAD
 from mlspec.plan import canonical_json
 
 SCHEMA = 1
 NEEDS = "0.1.0"
 """The first mlspec that reads this schema."""
+
+
+_DEPTH = 3
+"""Folders within that of a model: `runs`, and one in it for each stage."""
+_FEW = 3
+"""Records in a folder that are read ahead: of more, most are of old runs."""
+
+
+def _few(tree: Tree, depth: int) -> list[Node]:
+    """What is read ahead of a folder: not versions, nor states, nor records among many."""
+    nodes = [node for name, node in tree.items() if depth or name in ("runs", "candidates")]
+    return nodes if len(nodes) <= _FEW or nodes[0].folder else []
 
 
 class Snapshot:
@@ -81,6 +94,19 @@ class Snapshot:
         if node is None or not node.folder:
             return {}
         return {name: each.oid for name, each in self._objects.tree(node.oid).items()}
+
+    def read_ahead(self, folders: Iterable[str]) -> None:
+        """Read what a plan asks of these folders of models, all together."""
+        objects = self._objects
+        found = (objects.find(self._checked_tree, folder) for folder in folders)
+        trees = [node.oid for node in found if node is not None and node.folder]
+        blobs: list[str] = []
+        for depth in range(_DEPTH):
+            objects.read_ahead(trees, kind="tree")
+            inside = [node for oid in trees for node in _few(objects.tree(oid), depth)]
+            trees = [node.oid for node in inside if node.folder]
+            blobs += [node.oid for node in inside if not node.folder]
+        objects.read_ahead(blobs, kind="blob")
 
     @property
     def _checked_tree(self) -> str:

@@ -12,7 +12,7 @@ from graphlib import TopologicalSorter
 
 from mlspec import __version__
 from mlspec.errors import MlspecError
-from mlspec.plan import Action, Base, Plan, Step
+from mlspec.plan import Action, Base, Held, Plan, Scope, Step
 from mlspec.planner.deployments import (
     plan_departures,
     plan_deployment,
@@ -22,6 +22,7 @@ from mlspec.planner.deployments import (
 from mlspec.planner.facts import NONE, NOTHING, Facts, Leave, Recorded, Settled
 from mlspec.planner.files import plan_dataset, plan_files
 from mlspec.planner.models import plan_model
+from mlspec.planner.partial import keep_selected
 from mlspec.planner.stages import in_order, plan_stage
 from mlspec.resources import (
     DatasetResource,
@@ -33,6 +34,7 @@ from mlspec.resources import (
     StageResource,
     upstream,
 )
+from mlspec.selection import Selected
 
 __all__ = [
     "NONE",
@@ -43,9 +45,11 @@ __all__ = [
     "check_deletes",
     "check_files",
     "conclude",
+    "keep_selected",
     "make_destroy_plan",
     "make_plan",
     "make_restore_plan",
+    "plan_dataset",
     "survey",
     "survey_again",
 ]
@@ -134,18 +138,30 @@ def make_plan(
     return conclude(facts, commit=commit, ledger=ledger)
 
 
-def conclude(facts: Facts, *, commit: str, ledger: str) -> Plan:
-    """The plan that a survey comes to."""
+def conclude(facts: Facts, *, commit: str, ledger: str, selection: Selected | None = None) -> Plan:
+    """The plan that a survey comes to, or of it what is selected; raises what it was refused for."""
+    if facts.refusal is not None:
+        raise facts.refusal
+    base = Base(commit=commit, ledger=ledger, spec=facts.desired.digest)
+    steps = _ordered(facts.steps)
+    held = (*facts.held.values(), *facts.settled.held)
+    if selection is None:
+        unchanged = len(facts.desired.resources.keys() - facts.steps.keys())
+        unchanged += facts.settled.resources
+        return Plan(base, steps, _by_address(held), unchanged, __version__)
+    steps, waiting = keep_selected(steps, selection)
     return Plan(
-        base=Base(commit=commit, ledger=ledger, spec=facts.desired.digest),
-        steps=_ordered(facts.steps),
-        held=tuple(
-            sorted((*facts.held.values(), *facts.settled.held), key=lambda held: held.address)
-        ),
-        unchanged=len(facts.desired.resources.keys() - facts.steps.keys())
-        + facts.settled.resources,
+        base=base,
+        steps=steps,
+        held=_by_address((*(each for each in held if each.address in selection), *waiting)),
+        unchanged=len(selection.addresses - facts.steps.keys()),
         mlspec=__version__,
+        scope=Scope(selection.text, len(selection), selection.resources),
     )
+
+
+def _by_address(held: Iterable[Held]) -> tuple[Held, ...]:
+    return tuple(sorted(held, key=lambda each: each.address))
 
 
 def make_restore_plan(

@@ -86,7 +86,7 @@ def _delete(facts: Facts, address: str, consequence: Consequence, reason: str) -
     policy = facts.recorded.policy()
     protected = {*facts.desired.spec.policy.protect, *(policy.protect if policy else ())}
     if protected & {address, address.partition("@")[0]}:
-        raise MlspecError(
+        facts.refusal = facts.refusal or MlspecError(
             f"{address} is protected, and this plan would delete it",
             hint="put it back into the spec; to delete it, take it out of policy.protect and apply "
             "that first",

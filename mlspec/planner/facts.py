@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from mlspec.errors import MlspecError
 from mlspec.ledger.records import (
     Candidate,
     Deployed,
@@ -84,7 +85,7 @@ class Facts:
     `contents` has the md5 of what a producer (stage or dataset) writes, by producer and path, once
     that is known; a producer that is missing will write something new. `fingerprints` likewise, of
     stages, models and (a release's digest) deployments. `outlooks` are those of models, `versions`
-    what deployments will serve.
+    what deployments will serve. A `refusal` is why there may be no such plan.
     """
 
     desired: Desired
@@ -98,6 +99,7 @@ class Facts:
     fingerprints: dict[str, str] = field(default_factory=dict)
     outlooks: dict[str, Outlook] = field(default_factory=dict)
     versions: dict[str, Version] = field(default_factory=dict)
+    refusal: MlspecError | None = None
 
     def add(self, step: Step) -> None:
         self.steps[step.address] = step

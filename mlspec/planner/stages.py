@@ -86,7 +86,10 @@ def _plan_restore(facts: Facts, resource: StageResource, run: Run, observed: Obs
         return
     if not observed.outputs:
         return
-    seen = entry_fingerprint(observed.entry) if observed.entry else None
+    if observed.entry == run.entry:
+        seen = run.fingerprint
+    else:
+        seen = entry_fingerprint(observed.entry) if observed.entry else None
     if (
         observed.entry is None
         or seen != run.fingerprint
