@@ -1,24 +1,37 @@
-"""Carries a plan out: step by step, each recorded when it is done. It decides nothing.
+"""Carries a plan out: as much as possible at the same time, each step recorded when it is done.
 
 Comes in: a plan that was just made or just checked, and a way to look again. Goes out: a
-:class:`~mlspec.plan.Report`. What a step turns out to be once the steps before it are done (a run
-that was seen before, a candidate that is already a version) is the planner's answer, asked again.
+:class:`~mlspec.plan.Report`. It decides nothing: what a step turns out to be once the steps before
+it are done (a run that was seen before, a candidate that is already a version) is the planner's
+answer, asked again.
+
+Steps take turns, so that there is one writer of files, of DVC and of the ledger. Stages that run
+have a thread each, and give their turn up while their command runs. All else is done in the main
+thread: a signal reaches it there, and a command that ended well is recorded none the less.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
 from types import ModuleType
 from typing import Protocol
 
+from mlspec.agenda import Agenda
 from mlspec.errors import Interrupted, MlspecError, unusable
+from mlspec.executors.capacity import Machine
+from mlspec.executors.slots import ELSEWHERE, NOTHING, ONE_JOB, Claim, Slots
 from mlspec.ledger.records import Record
 from mlspec.plan import Action, Outcome, Plan, Report, Status, Step
-from mlspec.planner import Facts
+from mlspec.planner import Facts, Recorded
 from mlspec.providers import datasets, deployments, files, gates, models, policies, stages
-from mlspec.providers.context import Change, Context
+from mlspec.providers.context import Change, Context, CutShort
+from mlspec.resources import ModelResource, StageResource
 
 PROVIDERS: dict[str, ModuleType] = {
     "file": files,
@@ -37,11 +50,35 @@ STANDS_FOR = {
 }
 """What a planned action may turn out to be: never something that costs more."""
 
+PATIENCE = 4.0
+"""Seconds after which an apply that ends says what it still waits for: commands have ended then."""
+LAST_PATIENCE = 2.0
+"""Seconds that commands have to be gone after the second signal."""
+POLL = 0.05
 
-class Recorder(Protocol):
-    """Writes to the ledger; returns nothing until it is safe there."""
 
-    def __call__(self, step: Step, outcome: Outcome, records: dict[str, Record | None]) -> None: ...
+class World(Protocol):
+    """What an apply asks and tells while it goes on, one call at a time."""
+
+    def look(self, address: str) -> Facts:
+        """A new survey of what the step at `address` is about."""
+
+    def recorded(self) -> Recorded:
+        """What the ledger has now."""
+
+    def record(self, outcome: Outcome, records: Mapping[str, Record | None]) -> None:
+        """Write to the ledger; returns when it is safe there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How many commands run here at the same time, and whether a failure ends all."""
+
+    jobs: int = 1
+    fail_fast: bool = False
+
+
+ONE_BY_ONE = Pace()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,68 +103,273 @@ class Ended:
     outcome: Outcome
 
 
-Event = Started | Printed | Ended
+@dataclass(frozen=True, slots=True)
+class Lingering:
+    """The apply was asked to end; commands of these steps ended well and are being recorded."""
+
+    addresses: tuple[str, ...]
+
+
+Event = Started | Printed | Ended | Lingering
 
 
 def apply_plan(
     plan: Plan,
     context: Context,
     *,
-    look: Callable[[], Facts],
-    record: Recorder,
+    world: World,
     on_event: Callable[[Event], None],
+    machine: Machine,
+    pace: Pace,
 ) -> Report:
-    """Do each step whose predecessors succeeded, and report on all.
+    """Do each step whose predecessors succeeded, and report on all in the order of the plan.
 
-    `look` surveys the world anew; `record` is called after every step but those of files, which Git
-    keeps. A failure ends what comes after it and nothing else; a signal ends all.
+    Every step is recorded but those of files, which Git keeps. A failure ends what comes after it
+    and nothing else, unless `pace` says so. A signal ends the commands that run, by `context.stop`,
+    and then the apply, as soon as every command that ended well is recorded; a second one ends it
+    at once. Events come one at a time, from any thread.
     """
-    outcomes: dict[str, Outcome] = {}
-    for step in plan.steps:
-        blocker = next((a for a in step.after if _stops(outcomes.get(a))), None)
-        if blocker is not None:
-            outcome = Outcome(step, Status.SKIPPED, f"{blocker} did not succeed")
+    return _Apply(plan, context, world, on_event, Slots(machine, pace.jobs), pace).run()
+
+
+class _Apply:
+    """One apply. The main thread starts steps; each runs in its thread, or else at once."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        context: Context,
+        world: World,
+        on_event: Callable[[Event], None],
+        slots: Slots,
+        pace: Pace,
+    ) -> None:
+        self._context = context
+        self._world = world
+        self._on_event = on_event
+        self._slots = slots
+        self._pace = pace
+        self._light = NOTHING if pace.jobs > 1 else ONE_JOB
+        """What a step without a command takes: with one job, one thing is done after the other."""
+        self._agenda = Agenda(plan, self._claim)
+        self._threads: dict[str, tuple[Thread, Claim]] = {}
+        self._results: SimpleQueue[tuple[Step, Outcome | BaseException]] = SimpleQueue()
+        self._failed = False
+        self._turn = Lock()
+        self._next_turn = Lock()
+        """Held by the one thread whose turn is next, so that the main thread cannot overtake it."""
+        self._telling = Lock()
+        self._mute = False
+
+    def run(self) -> Report:
+        try:
+            while not self._agenda.done:
+                while not self._results.empty():
+                    self._take(*self._results.get())
+                chosen = self._choose()
+                if chosen is not None:
+                    self._begin(*chosen)
+                elif not self._agenda.done:
+                    self._take(*self._results.get())
+        except BaseException:
+            self._wind_up()
+            raise
+        return self._agenda.report()
+
+    # What is done when ----------------------------------------------------------------------------
+
+    def _claim(self, step: Step, to_do: bool) -> Claim:
+        """What a step takes of this machine; little if it is only to be skipped."""
+        if not to_do or not _has_command(step):
+            return self._light
+        resource = self._context.desired.get(StageResource, step.address)
+        model = self._context.desired.get(ModelResource, f"model.{resource.model}").model
+        if resource.stage.executor or model.executor:
+            return ELSEWHERE
+        return self._slots.here(resource.stage.resources)
+
+    def _choose(self) -> tuple[Step, Claim] | None:
+        """The first step, in the order of the plan, that may begin now."""
+        heads = self._agenda.heads()
+        number = heads[0][0] if heads and self._ends_early else self._slots.choose(heads)
+        if number is None:
+            return None
+        claim = dict(heads)[number]
+        return self._agenda.pop(number, claim), claim
+
+    def _begin(self, step: Step, claim: Claim) -> None:
+        if blocker := self._agenda.blocker(step):
+            self._skip(step, f"{blocker} did not succeed")
+        elif self._ends_early:
+            self._skip(step, "another step failed (--fail-fast)")
+        elif _has_command(step):
+            thread = Thread(target=self._run_in_thread, args=(step,), name=step.address)
+            thread.daemon = True  # what the second signal does not wait for ends with the process
+            self._tell(Started(step))
+            self._slots.take(claim)
+            self._threads[step.address] = thread, claim
+            thread.start()
         else:
-            on_event(Started(step))
-            began = time.monotonic()
-            try:
-                outcome, change = _do(step, context, look)
-            except Interrupted:
-                record(step, Outcome(step, Status.INTERRUPTED), {})
+            self._tell(Started(step))
+            with self._next_turn:
+                pass
+            with self._turn:
+                outcome = self._carry_out(step, replace(self._context))
+            self._close(outcome)
+
+    def _skip(self, step: Step, why: str) -> None:
+        outcome = Outcome(step, Status.SKIPPED, why)
+        self._tell(Ended(outcome))
+        self._close(outcome)
+
+    def _take(self, step: Step, result: Outcome | BaseException) -> None:
+        """What a thread has come to."""
+        thread, claim = self._threads.pop(step.address)
+        thread.join()
+        self._slots.give(claim)
+        if isinstance(result, BaseException):
+            raise result
+        self._close(result)
+
+    def _close(self, outcome: Outcome) -> None:
+        self._failed |= outcome.status is Status.FAILED
+        self._agenda.close(outcome)
+
+    @property
+    def _ends_early(self) -> bool:
+        return self._failed and self._pace.fail_fast
+
+    # One step -------------------------------------------------------------------------------------
+
+    def _run_in_thread(self, step: Step) -> None:
+        result: Outcome | BaseException = Outcome(step, Status.INTERRUPTED)
+        context = replace(
+            self._context, on_line=lambda address, line: self._tell(Printed(address, line))
+        )
+        context.unlocked = lambda: self._unlocked(context)
+        self._await_turn()
+        try:
+            if not self._context.stop.asked.is_set():
+                result = self._carry_out(step, context)
+        except BaseException as error:
+            result = error
+        finally:
+            self._turn.release()
+        self._results.put((step, result))
+
+    def _carry_out(self, step: Step, context: Context) -> Outcome:
+        """Do a step and record it. In the main thread a signal may come at any time."""
+        began = time.monotonic()
+        try:
+            outcome, change = self._do(step, context)
+        except CutShort:
+            outcome = Outcome(step, Status.INTERRUPTED)
+            self._record(outcome, {})
+            return outcome
+        except Interrupted:
+            self._record(Outcome(step, Status.INTERRUPTED), {})
+            raise
+        outcome = replace(outcome, seconds=round(time.monotonic() - began, 3))
+        if not step.address.startswith("file.") and outcome.status is not Status.UNCHANGED:
+            self._record(outcome, change.records)
+        self._tell(Ended(outcome))
+        return outcome
+
+    def _do(self, step: Step, context: Context) -> tuple[Outcome, Change]:
+        nothing = Change("")
+        kind = step.address.partition(".")[0]
+        try:
+            context.recorded = self._world.recorded()
+            if kind != "file" and step.action is not Action.DELETE:
+                context.facts = self._world.look(step.address)
+                context.recorded = context.facts.recorded
+                now = context.facts.steps.get(step.address)
+                if now is None:
+                    return Outcome(step, Status.UNCHANGED, "as it was before"), nothing
+                _check_same(step, now)
+                step = now
+            change = PROVIDERS[kind].apply(step, context)
+        except MlspecError as error:
+            return _failure(step, error), nothing
+        except BrokenPipeError:  # nobody reads what is shown: not the step's fault
+            raise
+        except OSError as error:
+            return _failure(step, unusable(error)), nothing
+        if change.failure is not None:
+            return _failure(step, change.failure), change
+        return Outcome(step, Status.DONE, change.detail), change
+
+    def _record(self, outcome: Outcome, records: Mapping[str, Record | None]) -> None:
+        try:
+            self._world.record(outcome, records)
+        except MlspecError:
+            if not self._context.stop.asked.is_set():
                 raise
-            outcome = replace(outcome, seconds=round(time.monotonic() - began, 3))
-            if not step.address.startswith("file.") and outcome.status is not Status.UNCHANGED:
-                record(outcome.step, outcome, dict(change.records))
-        outcomes[step.address] = outcome
-        on_event(Ended(outcome))
-    return Report(tuple(outcomes.values()))
+            # Ctrl-C reaches also a Git that was just writing for us; the next one it leaves alone
+            self._world.record(outcome, records)
+
+    # Turns and events -----------------------------------------------------------------------------
+
+    def _await_turn(self) -> None:
+        with self._next_turn:
+            self._turn.acquire()
+
+    @contextmanager
+    def _unlocked(self, context: Context) -> Iterator[None]:
+        """Others have their turns meanwhile, and may have recorded something."""
+        self._turn.release()
+        try:
+            yield
+        finally:
+            self._await_turn()
+            context.recorded = self._world.recorded()
+
+    def _tell(self, event: Event) -> None:
+        with self._telling:
+            if self._mute:
+                return
+            try:
+                self._on_event(event)
+            except Exception:
+                self._mute = True
+                raise
+
+    # The end before the end -----------------------------------------------------------------------
+
+    def _wind_up(self) -> None:
+        """End the commands that run, and wait until those that ended well are recorded."""
+        stop = self._context.stop
+        stop.asked.set()
+        try:
+            self._drain(PATIENCE)
+            if self._threads:
+                with suppress(OSError):
+                    self._tell(Lingering(tuple(self._threads)))
+                self._drain()
+        except Interrupted:
+            stop.at_once.set()
+            self._drain(LAST_PATIENCE)
+            raise
+
+    def _drain(self, patience: float = math.inf) -> None:
+        """Wait for the threads, but for one that a signal kept from being started."""
+        limit = time.monotonic() + patience
+        while self._threads and time.monotonic() < limit:
+            try:
+                step, result = self._results.get(timeout=POLL)
+            except Empty:
+                for address, (thread, _) in list(self._threads.items()):
+                    if thread.ident is None:
+                        del self._threads[address]
+                continue
+            self._threads.pop(step.address)[0].join()
+            if isinstance(result, MlspecError):
+                with suppress(OSError):
+                    self._tell(Ended(_failure(step, result)))
 
 
-def _stops(outcome: Outcome | None) -> bool:
-    return outcome is not None and outcome.status in (Status.FAILED, Status.SKIPPED)
-
-
-def _do(step: Step, context: Context, look: Callable[[], Facts]) -> tuple[Outcome, Change]:
-    nothing = Change("")
-    kind = step.address.partition(".")[0]
-    try:
-        if kind != "file" and step.action is not Action.DELETE:
-            context.facts = look()
-            now = context.facts.steps.get(step.address)
-            if now is None:
-                return Outcome(step, Status.UNCHANGED, "as it was before"), nothing
-            _check_same(step, now)
-            step = now
-        change = PROVIDERS[kind].apply(step, context)
-    except MlspecError as error:
-        return _failure(step, error), nothing
-    except BrokenPipeError:  # nobody reads what is shown: not the step's fault
-        raise
-    except OSError as error:
-        return _failure(step, unusable(error)), nothing
-    if change.failure is not None:
-        return _failure(step, change.failure), change
-    return Outcome(step, Status.DONE, change.detail), change
+def _has_command(step: Step) -> bool:
+    return step.address.startswith("stage.") and step.action is Action.RUN
 
 
 def _check_same(planned: Step, now: Step) -> None:

@@ -19,7 +19,10 @@ PATIENCE = 0.2
 
 
 class Cache:
-    """The cache in the file `path`, of `owner`: a name for whoever may believe it."""
+    """The cache in the file `path`, of `owner`: a name for whoever may believe it.
+
+    Threads may use it one after the other.
+    """
 
     def __init__(self, path: Path, owner: str) -> None:
         self._path = path
@@ -109,7 +112,10 @@ class Cache:
             self._usable = False
             try:
                 db = sqlite3.connect(
-                    f"{self._path.absolute().as_uri()}?mode=rw", PATIENCE, uri=True
+                    f"{self._path.absolute().as_uri()}?mode=rw",
+                    PATIENCE,
+                    uri=True,
+                    check_same_thread=False,
                 )
                 owners = [owner for (owner,) in db.execute("SELECT owner FROM owner")]
                 if owners == [self._owner]:
@@ -126,7 +132,7 @@ class Cache:
         """A new file in the place of one that cannot be used."""
         self._path.unlink(missing_ok=True)
         self._path.with_name(f"{self._path.name}-journal").unlink(missing_ok=True)
-        db = sqlite3.connect(self._path, PATIENCE)
+        db = sqlite3.connect(self._path, PATIENCE, check_same_thread=False)
         with db:
             db.execute("CREATE TABLE owner (owner TEXT)")
             db.execute("INSERT INTO owner VALUES (?)", (self._owner,))

@@ -35,6 +35,28 @@ Adopt = Annotated[
     bool,
     typer.Option("--adopt", help="Trust runs that dvc.lock has and the ledger does not know."),
 ]
+Select = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--select",
+        "-s",
+        metavar="EXPR",
+        help="Only these resources, as said below; more than once: all of them.",
+    ),
+]
+SELECTIONS = """\b
+Selections, in quotes because the shell has a use for their signs:
+  model.shop-a           the model with its stages, gates and generated files
+  stage.shop-a.train, gate.shop-a.auc, dataset.sales, deployment.shop@prod
+  shop-a                 a model or dataset by its name alone
+  'model.shop-*'         any address with * or ?; '*' is everything
+  +model.shop-a          with all that it needs
+  dataset.sales+         with all that needs it; +X+ is both
+  tag:nightly            by tag; 'owner:ada*' by owner
+  changed:main...HEAD    what this branch touched; changed:HEAD what is not committed
+  'A & B'  'A ^ B'       in both; in A and not in B
+  'A | B'  A,B  'A B'    in one of them
++ binds tightest, then &, then ^, then |. Parentheses group: '(A | B) & tag:nightly'."""
 LockTimeout = Annotated[
     float, typer.Option(help="Seconds to wait while another apply holds the lock.", min=0)
 ]
@@ -140,9 +162,10 @@ def explain(
     raise typer.Exit(command(_console(), code=code))
 
 
-@app.command("compile")
+@app.command("compile", epilog=SELECTIONS)
 def compile_files(
     context: typer.Context,
+    select: Select = None,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 when a file is out of date.")
     ] = False,
@@ -154,12 +177,15 @@ def compile_files(
     """
     from mlspec.commands.compile import compile_files as command
 
-    raise typer.Exit(command(context.obj, _console(), check=check, as_json=as_json))
+    raise typer.Exit(
+        command(context.obj, _console(), select=select or (), check=check, as_json=as_json)
+    )
 
 
-@app.command()
+@app.command(epilog=SELECTIONS)
 def plan(
     context: typer.Context,
+    select: Select = None,
     as_json: AsJson = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Save the plan for `mlspec apply FILE`.")
@@ -179,6 +205,7 @@ def plan(
         command(
             context.obj,
             _console(),
+            select=select or (),
             as_json=as_json,
             out=out,
             detailed_exitcode=detailed_exitcode,
@@ -188,12 +215,13 @@ def plan(
     )
 
 
-@app.command()
+@app.command(epilog=SELECTIONS)
 def apply(
     context: typer.Context,
     saved: Annotated[
         Path | None, typer.Argument(metavar="PLAN", help="A plan saved by `plan --out`.")
     ] = None,
+    select: Select = None,
     yes: Yes = False,
     allow_delete: Annotated[
         bool, typer.Option("--allow-delete", help="Let the plan delete models and deployments.")
@@ -202,6 +230,19 @@ def apply(
         bool, typer.Option("--allow-empty", help="Let the plan delete everything there is.")
     ] = False,
     adopt: Adopt = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", "-j", min=1, help="Stages at the same time; without it, one for each core."
+        ),
+    ] = None,
+    fail_fast: Annotated[
+        bool,
+        typer.Option(
+            "--fail-fast/--keep-going",
+            help="After a failure, start nothing more, or all that does not come after it.",
+        ),
+    ] = False,
     as_json: AsJson = False,
     lock_timeout: LockTimeout = 0,
 ) -> None:
@@ -216,12 +257,15 @@ def apply(
 
     options = ApplyOptions(
         saved=saved,
+        select=tuple(select or ()),
         yes=yes,
         allow_delete=allow_delete,
         allow_empty=allow_empty,
         adopt=adopt,
         as_json=as_json,
         lock_timeout=lock_timeout,
+        jobs=jobs,
+        fail_fast=fail_fast,
     )
     raise typer.Exit(command(context.obj, _console(), options))
 
@@ -237,15 +281,15 @@ def pull(context: typer.Context, lock_timeout: LockTimeout = 0) -> None:
     raise typer.Exit(command(context.obj, _console(), lock_timeout=lock_timeout))
 
 
-@app.command()
-def status(context: typer.Context, as_json: AsJson = False) -> None:
+@app.command(epilog=SELECTIONS)
+def status(context: typer.Context, select: Select = None, as_json: AsJson = False) -> None:
     """Show what is desired and what runs.
 
     And what is recorded, and whether all agree.
     """
     from mlspec.commands.status import status as command
 
-    raise typer.Exit(command(context.obj, _console(), as_json=as_json))
+    raise typer.Exit(command(context.obj, _console(), select=select or (), as_json=as_json))
 
 
 @app.command()

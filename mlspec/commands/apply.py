@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlspec.apply import ONE_BY_ONE, Pace
 from mlspec.commands.saved import load_saved_plan
 from mlspec.errors import MlspecError
+from mlspec.executors.capacity import count_cpus
 from mlspec.ledger.lock import acquire
 from mlspec.plan import Plan, Report
 from mlspec.planner import Leave, check_deletes
@@ -21,19 +23,31 @@ class ApplyOptions:
     """What may be done, and how; each is a flag of the command."""
 
     saved: Path | None = None
+    select: tuple[str, ...] = ()
     yes: bool = False
     allow_delete: bool = False
     allow_empty: bool = False
     adopt: bool = False
     as_json: bool = False
     lock_timeout: float = 0
+    jobs: int | None = None
+    fail_fast: bool = False
+
+    @property
+    def pace(self) -> Pace:
+        """As many commands at the same time as there are cores, unless told otherwise."""
+        return Pace(self.jobs or count_cpus(), self.fail_fast)
 
 
 def apply(start: Path, console: Console, options: ApplyOptions) -> int:
     """Bring the world to the spec; the exit code of the first thing that needs attention."""
-    with open_project(start) as project, acquire(project.git, options.lock_timeout):
+    saved = load_saved_plan(options.saved) if options.saved is not None else None
+    if saved is not None and options.select:
+        hint = "leave --select out, or select when you plan: `mlspec plan --select EXPR --out FILE`"
+        raise MlspecError("a saved plan is applied whole", hint=hint)
+    select = saved.select if saved is not None else options.select
+    with open_project(start, select) as project, acquire(project.git, options.lock_timeout):
         project.ledger.sync()
-        saved = load_saved_plan(options.saved) if options.saved is not None else None
         project.leave = Leave(adopt=options.adopt or (saved is not None and saved.adopts))
         made = project.plan()
         if saved is not None:
@@ -56,7 +70,7 @@ def apply(start: Path, console: Console, options: ApplyOptions) -> int:
             console.say(render_plan(made, console.style))
         if asks:
             confirm(console, made, command="apply")
-        report = carry_out(project, made, console, command="apply")
+        report = carry_out(project, made, console, command="apply", pace=options.pace)
     if options.as_json:
         console.say_json(report.as_dict())
     else:
@@ -64,10 +78,12 @@ def apply(start: Path, console: Console, options: ApplyOptions) -> int:
     return report.exit_code
 
 
-def carry_out(project: Project, made: Plan, console: Console, *, command: str) -> Report:
+def carry_out(
+    project: Project, made: Plan, console: Console, *, command: str, pace: Pace = ONE_BY_ONE
+) -> Report:
     """Apply with progress shown on standard error."""
-    with Progress(console, len(made.steps)) as progress:
-        return apply_project(project, made, command=command, on_event=progress)
+    with Progress(console, made, pace.jobs) as progress:
+        return apply_project(project, made, command=command, on_event=progress, pace=pace)
 
 
 def confirm(console: Console, made: Plan, *, command: str) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -53,6 +54,18 @@ class Outcome:
     detail: str
     tail: tuple[str, ...] = ()
     """The last lines that it printed."""
+
+
+class Stop:
+    """Asks every command of an apply to end: with time to clean up, then at once.
+
+    Whoever waits for a command looks at it now and then, in whatever thread; signals reach only the
+    main thread.
+    """
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.at_once = threading.Event()
 
 
 class Executor(Protocol):

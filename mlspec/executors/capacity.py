@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 from mlspec.errors import MlspecError
@@ -20,22 +21,65 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
-def check_capacity(address: str, resources: Resources) -> None:
-    """Raise unless this machine has what `resources` ask for."""
-    missing = []
-    cpus = os.cpu_count() or 1
-    if resources.cpus > cpus:
-        missing.append(f"{resources.cpus:g} cpus ({cpus} here)")
+class Machine:
+    """This machine, as far as this process may use it; each thing is looked for once."""
+
+    @cached_property
+    def cpus(self) -> int:
+        """Cores."""
+        return count_cpus()
+
+    @cached_property
+    def memory(self) -> int | None:
+        """Bytes; none where the system does not say."""
+        return _memory()
+
+    @cached_property
+    def gpus(self) -> int:
+        """Graphics processors; to count them may start a program."""
+        return _count_gpus()
+
+    def check(self, address: str, resources: Resources) -> None:
+        """Raise unless this machine has what `resources` ask for."""
+        missing = []
+        if resources.cpus > self.cpus:
+            missing.append(f"{resources.cpus:g} cpus ({self.cpus} here)")
+        memory = self.memory
+        if resources.memory is not None and memory is not None and resources.memory > memory:
+            wanted = readable_size(resources.memory)
+            missing.append(f"{wanted} of memory ({readable_size(memory)} here)")
+        if resources.gpus and resources.gpus > self.gpus:
+            missing.append(f"{resources.gpus} gpus ({self.gpus or 'none'} here)")
+        if missing:
+            raise MlspecError(
+                f"{address} was not run: it wants {', '.join(missing)}",
+                hint="run it on a machine that has them, or lower the stage's `resources`",
+            )
+
+
+def count_cpus() -> int:
+    """The cores that this process may use: a container, or `taskset`, may leave it some only."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def describe_capacity() -> str:
+    """What this machine has, in words."""
     memory = _memory()
-    if resources.memory is not None and memory is not None and resources.memory > memory:
-        missing.append(f"{_size(resources.memory)} of memory ({_size(memory)} here)")
-    if resources.gpus > (gpus := _count_gpus() if resources.gpus else 0):
-        missing.append(f"{resources.gpus} gpus ({gpus or 'none'} here)")
-    if missing:
-        raise MlspecError(
-            f"{address} was not run: it wants {', '.join(missing)}",
-            hint="run it on a machine that has them, or lower the stage's `resources`",
-        )
+    gpus = _count_gpus()
+    parts = [f"{count_cpus()} cpus"]
+    if memory is not None:
+        parts.append(f"{readable_size(memory)} of memory")
+    if gpus:
+        parts.append(f"{gpus} gpus")
+    return ", ".join(parts)
+
+
+def readable_size(count: float) -> str:
+    """Bytes, as people read them: `3.5 GiB`."""
+    power = min(len(_UNITS) - 1, max(0, int(count).bit_length() - 1) // 10)
+    return f"{count / 1024**power:.4g} {_UNITS[power]}"
 
 
 def memory_groups() -> Iterator[Path]:
@@ -71,8 +115,3 @@ def _count_gpus() -> int:
     except (OSError, subprocess.TimeoutExpired):
         return 0
     return sum(line.startswith("GPU ") for line in said.stdout.splitlines())
-
-
-def _size(count: float) -> str:
-    power = min(len(_UNITS) - 1, max(0, int(count).bit_length() - 1) // 10)
-    return f"{count / 1024**power:.4g} {_UNITS[power]}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class Interpreters:
 
     def __init__(self) -> None:
         self._versions: dict[str, str | None] = {}
+        self._turn = threading.Lock()
 
     def check(
         self, address: str, command: str, wanted: str, root: Path, env: Mapping[str, str]
@@ -46,12 +48,19 @@ class Interpreters:
                 )
 
     def _version(self, name: str, root: Path, env: Mapping[str, str]) -> str | None:
-        path = str(root / name) if "/" in name else shutil.which(name, path=env.get("PATH"))
+        path = _find(name, root, env)
         if path is None:
             return None
-        if path not in self._versions:
-            self._versions[path] = _ask(path, root, env)
-        return self._versions[path]
+        with self._turn:
+            if path not in self._versions:
+                self._versions[path] = _ask(path, root, env)
+            return self._versions[path]
+
+
+def version_of(name: str, root: Path, env: Mapping[str, str]) -> str | None:
+    """The version of the Python that a command finds as `name`; none without one."""
+    path = _find(name, root, env)
+    return _ask(path, root, env) if path else None
 
 
 def started(command: str) -> Iterator[str]:
@@ -66,6 +75,10 @@ def started(command: str) -> Iterator[str]:
         program = next(programs, "")
         if _PYTHON.fullmatch(program.rpartition("/")[2]):
             yield program
+
+
+def _find(name: str, root: Path, env: Mapping[str, str]) -> str | None:
+    return str(root / name) if "/" in name else shutil.which(name, path=env.get("PATH"))
 
 
 def _ask(path: str, root: Path, env: Mapping[str, str]) -> str | None:

@@ -23,8 +23,8 @@ from typing import IO
 
 from mlspec.children import withhold_credentials
 from mlspec.errors import MlspecError
-from mlspec.executors import Cause, Job, Outcome
-from mlspec.executors.capacity import check_capacity, memory_groups
+from mlspec.executors import Cause, Job, Outcome, Stop
+from mlspec.executors.capacity import Machine, memory_groups
 from mlspec.executors.interpreter import Interpreters
 
 TAIL = 50
@@ -37,14 +37,15 @@ _NO_STARTUP_FILES = {"zsh": ["--no-rcs"], "bash": ["--noprofile", "--norc"]}
 
 
 class LocalExecutor:
-    """Commands run in the repository, one after the other. `stop` ends the one that runs."""
+    """Commands run in the repository, from whatever thread. `stop` ends all that run."""
 
-    def __init__(self, stop: threading.Event | None = None) -> None:
+    def __init__(self, stop: Stop | None = None, machine: Machine | None = None) -> None:
         self._stop = stop
+        self._machine = machine or Machine()
         self._interpreters = Interpreters()
 
     def check(self, job: Job) -> None:
-        check_capacity(job.address, job.resources)
+        self._machine.check(job.address, job.resources)
         if job.python:
             env = _environment_of(job)
             self._interpreters.check(job.address, job.command, job.python, job.root, env)
@@ -97,13 +98,15 @@ def run_command(
     log: Path,
     timeout: float | None = None,
     on_line: Callable[[str], None] | None = None,
-    stop: threading.Event | None = None,
+    stop: Stop | None = None,
 ) -> Outcome:
-    """Run each line of `command` in the user's shell until one fails.
+    """Run each line of `command` in the user's shell until one fails, or until `stop` asks.
 
-    Output goes to `log` byte by byte and to `on_line` in lines. When this process is interrupted,
-    or asked to terminate, the command is ended before the exception goes on.
+    Output goes to `log` byte by byte and to `on_line` in lines. In the main thread: when this
+    process is interrupted, or asked to terminate, the command is ended before the exception goes
+    on. Other threads hear of no signal, so that whoever starts them has to give `stop`.
     """
+    stop = stop or Stop()
     began = time.monotonic()
     deadline = None if timeout is None else began + timeout
     killed_before = _count_oom_kills()
@@ -113,6 +116,9 @@ def run_command(
         ended = None
         code = 0
         for line in command.splitlines():
+            if stop.asked.is_set():
+                ended = Cause.INTERRUPTED
+                break
             process = _Process([*_shell(env), "-c", line], cwd, env)
             ended = process.follow(printed, deadline, stop)
             code = process.code
@@ -148,20 +154,18 @@ class _Process:
     def code(self) -> int:
         return self._popen.wait()
 
-    def follow(
-        self, printed: _Printed, deadline: float | None, stop: threading.Event | None
-    ) -> Cause | None:
+    def follow(self, printed: _Printed, deadline: float | None, stop: Stop) -> Cause | None:
         """Read until the process ends, or end it; says why, if it was not its own doing."""
         open_ = True
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(self._pipe, selectors.EVENT_READ)
                 while self._popen.poll() is None:
-                    if stop is not None and stop.is_set():
-                        self._end(printed)
+                    if stop.asked.is_set():
+                        self._end(printed, stop)
                         return Cause.INTERRUPTED
                     if deadline is not None and time.monotonic() >= deadline:
-                        self._end(printed)
+                        self._end(printed, stop)
                         return Cause.TIMEOUT
                     if not open_:
                         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -171,17 +175,17 @@ class _Process:
             printed.read(self._pipe)
             return None
         except BaseException:
-            self._end(printed)
+            self._end(printed, stop)
             raise
         finally:
             self._signal(signal.SIGKILL)
             self._popen.wait()
             self._output.close()
 
-    def _end(self, printed: _Printed) -> None:
+    def _end(self, printed: _Printed, stop: Stop) -> None:
         self._signal(signal.SIGTERM)
         limit = time.monotonic() + GRACE
-        while self._alive() and time.monotonic() < limit:
+        while self._alive() and time.monotonic() < limit and not stop.at_once.is_set():
             printed.read(self._pipe)
             time.sleep(0.02)
         self._signal(signal.SIGKILL)
@@ -272,7 +276,9 @@ def _explain(
     except ValueError:
         return Cause.EXIT, f"exit code {code}{_KNOWN_CODES.get(code, '')}"
     if number == signal.SIGKILL and oom_killed:
-        return Cause.OUT_OF_MEMORY, "out of memory: the kernel killed it (SIGKILL)"
+        # the kernel counts for all that run here: it may have been another command's process
+        detail = "killed (SIGKILL), perhaps out of memory: the kernel ended a process for that"
+        return Cause.OUT_OF_MEMORY, detail
     if number == signal.SIGKILL:
         return Cause.SIGNAL, "killed (SIGKILL), often out of memory"
     return Cause.SIGNAL, f"killed by {name}"

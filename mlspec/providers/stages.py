@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Container
 from typing import Any
 
 from mlspec.atomic import write_atomic
@@ -16,8 +17,11 @@ from mlspec.ledger.paths import run_path, state_path
 from mlspec.ledger.records import ModelState, Record, Run
 from mlspec.metrics import load_metrics
 from mlspec.plan import Action, Step
-from mlspec.providers.context import Change, Context
+from mlspec.providers.context import Change, Context, CutShort
 from mlspec.resources import FileResource, ModelResource, StageResource
+
+Stamps = dict[tuple[str, str], tuple[int, int, int]]
+"""Inode, size and time by the address of a stage and a path that it writes."""
 
 
 def apply(step: Step, context: Context) -> Change:
@@ -40,16 +44,18 @@ def _run(resource: StageResource, context: Context) -> Change:
             f"{resource.address} was not run: {', '.join(changed)} changed since the plan was made",
             hint="plan again",
         )
-    others = _stamps_of_others(resource, context)
+    before = _stamps_of_siblings(resource, context)
     for path in resource.writes:
         (context.root / path).parent.mkdir(parents=True, exist_ok=True)
-    with context.unlocked():
+    with context.writers.writing(resource.address) as others, context.unlocked():
         outcome = run_with_retries(context.executor, _job(resource, context))
     context.worktree.forget(*resource.writes)
+    if outcome.cause is Cause.INTERRUPTED:
+        raise CutShort
     if outcome.cause is not Cause.OK:
         raise _failed(resource, outcome, context)
     _check_written(resource, context)
-    _check_untouched(resource, context, others)
+    _check_untouched(resource, context, before, others)
     metrics = _metrics(resource, context)
     entry = _commit(resource, context, fingerprint)
     try:
@@ -90,12 +96,14 @@ def _put_back(resource: StageResource, run: Run, context: Context) -> None:
         write_atomic(
             context.root / lock_path(resource.model), with_entry(text, resource.name, entry)
         )
+    context.writers.wrote(resource.address)
     context.dvc.checkout(pipeline_path(resource.model), resource.name)
     context.worktree.forget(*resource.writes)
 
 
 def _adopt(resource: StageResource, context: Context) -> Change:
     """Record a run that somebody made with DVC alone."""
+    context.writers.wrote(resource.address)
     context.dvc.checkout(pipeline_path(resource.model), resource.name)
     context.worktree.forget(*resource.writes)
     metrics = _metrics(resource, context)
@@ -213,10 +221,23 @@ def _check_written(resource: StageResource, context: Context) -> None:
 
 
 def _check_untouched(
-    resource: StageResource, context: Context, before: dict[str, tuple[int, ...]]
+    resource: StageResource,
+    context: Context,
+    before: Stamps,
+    others: Container[str],
 ) -> None:
-    after = _stamps_of_others(resource, context)
-    changed = [path for path in sorted(before | after) if before.get(path) != after.get(path)]
+    """Raise if the stage changed an output of another stage of its model; `others` wrote meanwhile.
+
+    What a stage reads is compared by content when its run is recorded. Not seen at once is a write
+    to an output of another model, or of a stage that was at work at the same time: to look at all
+    outputs of all models after each run would take too long. The next plan finds it as drift.
+    """
+    after = _stamps_of_siblings(resource, context)
+    changed = [
+        path
+        for address, path in sorted(before | after)
+        if address not in others and before.get((address, path)) != after.get((address, path))
+    ]
     if changed:
         context.worktree.forget(*changed)
         raise MlspecError(
@@ -226,14 +247,16 @@ def _check_untouched(
         )
 
 
-def _stamps_of_others(resource: StageResource, context: Context) -> dict[str, tuple[int, ...]]:
-    """Inode, size and time of what other stages have written: they tell whether anybody writes."""
-    stamps: dict[str, tuple[int, ...]] = {}
-    for stage in context.desired.of(StageResource):
-        for path in stage.writes if stage.address != resource.address else ():
+def _stamps_of_siblings(resource: StageResource, context: Context) -> Stamps:
+    """What the other stages of the model have written: they tell whether anybody writes."""
+    model = context.desired.get(ModelResource, f"model.{resource.model}")
+    stamps: Stamps = {}
+    for address in model.stages:
+        stage = context.desired.get(StageResource, address)
+        for path in stage.writes if address != resource.address else ():
             with contextlib.suppress(OSError):
                 found = (context.root / path).stat()
-                stamps[path] = (found.st_ino, found.st_size, found.st_mtime_ns)
+                stamps[address, path] = (found.st_ino, found.st_size, found.st_mtime_ns)
     return stamps
 
 

@@ -1,14 +1,17 @@
-"""An apply as it goes: a live line on a terminal, a line for each step elsewhere."""
+"""An apply as it goes: a live table on a terminal, a line for each step elsewhere."""
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import Any, Self
 
-from mlspec.apply import Ended, Event, Printed, Started
-from mlspec.plan import Outcome, Report, Status
+from mlspec.apply import Ended, Event, Lingering, Printed, Started
+from mlspec.plan import Outcome, Plan, Report, Status
 from mlspec.render.console import Console
+from mlspec.render.quantities import render_seconds
 from mlspec.render.style import escape
+from mlspec.render.tally import Tally
 
 _SIGNS = {
     Status.DONE: ("ok", "green"),
@@ -21,27 +24,35 @@ _WARNING = "warning: "
 """How the detail of a gate that only warns begins."""
 
 
+MOST_ROWS = 12
+"""Steps that run and are shown as such; more are counted."""
+_REFRESHES = 4
+"""A second, of the live table."""
+
+
 class Progress:
     """Shows events; give it to `apply_plan` as `on_event`, inside a `with`.
 
     Lines of a stage's command are shown as they come, so that a long training is never silent.
     """
 
-    def __init__(self, console: Console, steps: int) -> None:
+    def __init__(self, console: Console, plan: Plan, jobs: int = 1) -> None:
         self._console = console
-        self._steps = steps
-        self._ended = 0
-        self._bar: Any = None
+        self._tally = Tally(plan, jobs)
+        self._live: Any = None
 
     def __enter__(self) -> Self:
         if self._console.aside.color:
             from rich.console import Console as RichConsole
-            from rich.progress import Progress as Bar
-            from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+            from rich.live import Live
 
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-            self._bar = Bar(*columns, console=RichConsole(stderr=True), transient=True)
-            self._bar.start()
+            self._live = Live(
+                get_renderable=self._table,
+                console=RichConsole(stderr=True),
+                refresh_per_second=_REFRESHES,
+                transient=True,
+            )
+            self._live.start()
         return self
 
     def __exit__(
@@ -50,37 +61,52 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        if self._live is not None:
+            self._live.stop()
 
     def __call__(self, event: Event) -> None:
         match event:
             case Started(step=step):
-                self._show(f"{step.address}: {step.action.value}")
+                self._tally.start(step, time.monotonic())
             case Printed(address=address, line=line):
                 shown = self._console.aside.paint(f"  {address} | {escape(line)}", "dim")
                 self._write(shown)
             case Ended(outcome=outcome):
-                self._ended += 1
+                self._tally.end(outcome)
                 self._write(self._line(outcome))
+            case Lingering(addresses=addresses):
+                ran = ", ".join(map(escape, addresses))
+                self._write(f"recording what ended: {ran} (a second signal ends at once)")
 
-    def _show(self, text: str) -> None:
-        """The step that runs, and how long it has."""
-        if self._bar is not None:
-            from rich.markup import escape as plain
+    def _table(self) -> Any:
+        """What runs, each with its seconds, above the counts."""
+        from rich.table import Table
+        from rich.text import Text
 
-            for task in self._bar.task_ids:
-                self._bar.remove_task(task)
-            self._bar.add_task(plain(f"[{self._ended + 1}/{self._steps}] {escape(text)}"))
+        now = time.monotonic()
+        table = Table.grid(padding=(0, 2))
+        running = tuple(self._tally.running.values())
+        for step, began in running[:MOST_ROWS]:
+            table.add_row(
+                Text(f"{step.action.value:>8}", "cyan"),
+                Text(escape(step.address), overflow="ellipsis", no_wrap=True),
+                Text(render_seconds(now - began), "dim"),
+            )
+        if len(running) > MOST_ROWS:
+            table.add_row("", Text(f"and {len(running) - MOST_ROWS} more"))
+        whole = Table.grid()
+        whole.add_row(table)
+        whole.add_row(Text(render_tally(self._tally, now), "bold"))
+        return whole
 
     def _write(self, text: str) -> None:
         """A line above the live one."""
-        if self._bar is None:
+        if self._live is None:
             self._console.note(text)
         else:
             from rich.text import Text
 
-            self._bar.console.print(Text.from_ansi(text), soft_wrap=True)
+            self._live.console.print(Text.from_ansi(text), soft_wrap=True)
 
     def _line(self, outcome: Outcome) -> str:
         warned = outcome.detail.startswith(_WARNING)
@@ -99,6 +125,23 @@ class Progress:
         if outcome.hint:
             lines.append(f"         = help: {escape(outcome.hint)}")
         return "\n".join(lines)
+
+
+def render_tally(tally: Tally, now: float) -> str:
+    """One line: how many steps run, are done, wait and failed, and what time is left."""
+    ended = tally.ended
+    counts = (
+        (len(tally.running), "running"),
+        (ended[Status.DONE] + ended[Status.UNCHANGED], "done"),
+        (tally.waiting, "waiting"),
+        (ended[Status.FAILED], "failed"),
+        (ended[Status.SKIPPED], "skipped"),
+    )
+    words = [f"{count} {word}" for count, word in counts if count or word in ("running", "done")]
+    left = tally.remaining(now)
+    if left is not None and left >= 1:
+        words.append(f"about {render_seconds(round(left))} left")
+    return ", ".join(words)
 
 
 def render_report(report: Report, command: str = "apply") -> str:

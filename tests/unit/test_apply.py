@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from inspect import signature
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mlspec import apply
-from mlspec.apply import Ended, Event, Started, apply_plan
+from mlspec.apply import Ended, Event, Lingering, Pace, Printed, Started, apply_plan
 from mlspec.errors import (
     Degraded,
     ExitCode,
@@ -21,10 +27,19 @@ from mlspec.errors import (
     RemoteUnreachable,
     RolledBack,
 )
+from mlspec.executors import Stop
+from mlspec.executors.capacity import Machine
 from mlspec.ledger.records import ModelState, Record
 from mlspec.plan import Action, Base, Consequence, Outcome, Plan, Report, Status, Step
-from mlspec.providers.context import Change
+from mlspec.providers.context import Change, Context, CutShort, Source
+from mlspec.resources import ModelResource, StageResource
+from mlspec.spec.models import Model, Resources, Stage
 
+MACHINE = Machine()
+vars(MACHINE).update(cpus=8, memory=8 * 2**30, gpus=2)
+TRAIN = Stage(command="train")
+LONG = 20.0
+"""Seconds within which whatever is waited for happens."""
 STATE = ModelState(version=1)
 
 
@@ -37,24 +52,32 @@ class World:
     """Steps that are still to do (as a new look finds them), and what happens in each."""
 
     now: dict[str, Step] = field(default_factory=dict)
-    hands: dict[str, Callable[[Step], Change]] = field(default_factory=dict)
+    hands: dict[str, Callable[..., Change]] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
-    recorded: list[tuple[str, Status, dict[str, Record | None]]] = field(default_factory=list)
+    recorded_: list[tuple[str, Status, dict[str, Record | None]]] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
-    looks: int = 0
+    looks: list[str] = field(default_factory=list)
+    stages: dict[str, Stage] = field(default_factory=dict)
+    stop: Stop = field(default_factory=Stop)
 
-    def apply(self, step: Step, _context: Any) -> Change:
+    def apply(self, step: Step, context: Any) -> Change:
         self.done.append(f"{step.address} {step.action}")
         hand = self.hands.get(step.address)
-        return hand(step) if hand else Change("well", {step.address: STATE})
+        if hand is None:
+            return Change("well", {step.address: STATE})
+        return hand(context) if signature(hand).parameters else hand()
 
-    def look(self) -> Any:
-        self.looks += 1
-        return SimpleNamespace(steps=dict(self.now))
+    def look(self, address: str) -> Any:
+        self.looks.append(address)
+        return SimpleNamespace(steps=dict(self.now), recorded=None)
 
-    def record(self, step: Step, outcome: Outcome, records: dict[str, Record | None]) -> None:
+    def recorded(self) -> Any:
+        return None
+
+    def record(self, outcome: Outcome, records: Mapping[str, Record | None]) -> None:
+        step = outcome.step
         self.events.append(f"record {step.address}")
-        self.recorded.append((f"{step.address} {step.action}", outcome.status, records))
+        self.recorded_.append((f"{step.address} {step.action}", outcome.status, dict(records)))
 
     def hear(self, event: Event) -> None:
         match event:
@@ -62,13 +85,40 @@ class World:
                 self.events.append(f"start {step.address}")
             case Ended(outcome=outcome):
                 self.events.append(f"end {outcome.step.address} {outcome.status}")
+            case Printed(address=address, line=line):
+                self.events.append(f"{address}: {line}")
+            case Lingering(addresses=addresses):
+                self.events.append(f"waits for {' '.join(addresses)}")
 
-    def carry_out(self, *steps: Step) -> Report:
+    def get(self, kind: type, address: str) -> Any:
+        """What is desired: of stages, what their commands want."""
+        if kind is ModelResource:
+            return SimpleNamespace(model=Model(stages={"train": TRAIN}))
+        _, model, name = address.split(".")
+        stage = self.stages.get(address, TRAIN)
+        return StageResource(model, name, stage, (), {}, "", (), ())
+
+    def carry_out(self, *steps: Step, jobs: int = 1, **options: Any) -> Report:
         for each in steps:
             self.now.setdefault(each.address, each)
-        plan = Plan(Base("", "", ""), steps)
-        context: Any = SimpleNamespace(facts=None)
-        return apply_plan(plan, context, look=self.look, record=self.record, on_event=self.hear)
+        return self.carry_out_plan(Plan(Base("", "", ""), steps), Pace(jobs, **options))
+
+    def carry_out_plan(self, plan: Plan, pace: Pace) -> Report:
+        desired: Any = self
+        context = Context(
+            root=Path(),
+            desired=desired,
+            facts=None,  # type: ignore[arg-type]
+            recorded=None,  # type: ignore[arg-type]
+            worktree=None,  # type: ignore[arg-type]
+            dvc=None,  # type: ignore[arg-type]
+            executor=None,  # type: ignore[arg-type]
+            logs=Path(),
+            source=Source("", False, 0),
+            place="",
+            stop=self.stop,
+        )
+        return apply_plan(plan, context, world=self, on_event=self.hear, machine=MACHINE, pace=pace)
 
 
 @pytest.fixture
@@ -79,8 +129,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def fail(error: BaseException) -> Callable[[Step], Change]:
-    def hand(_: Step) -> Change:
+def fail(error: BaseException) -> Callable[[], Change]:
+    def hand() -> Change:
         raise error
 
     return hand
@@ -100,19 +150,19 @@ def test_every_step_is_recorded_when_it_is_done_and_before_the_next(world: World
         "record model.m",
         "end model.m done",
     ]
-    assert world.recorded[0] == ("stage.m.train run", Status.DONE, {"stage.m.train": STATE})
+    assert world.recorded_[0] == ("stage.m.train run", Status.DONE, {"stage.m.train": STATE})
     assert (report.exit_code, statuses(report)) == (0, ["done", "done"])
 
 
 def test_files_are_not_recorded_and_the_world_is_not_surveyed_for_them(world: World) -> None:
     world.carry_out(step("file.a", Action.CREATE), step("file.b", Action.DELETE))
     assert world.done == ["file.a create", "file.b delete"]
-    assert (world.recorded, world.looks) == ([], 0)
+    assert (world.recorded_, world.looks) == ([], [])
 
 
 def test_what_is_deleted_is_not_looked_for(world: World) -> None:
     world.carry_out(step("deployment.d@t", Action.DELETE))
-    assert (world.done, world.looks) == (["deployment.d@t delete"], 0)
+    assert (world.done, world.looks) == (["deployment.d@t delete"], [])
 
 
 def test_a_failure_ends_what_comes_after_it_and_nothing_else(world: World) -> None:
@@ -131,8 +181,8 @@ def test_a_failure_ends_what_comes_after_it_and_nothing_else(world: World) -> No
         ("stage.m.train did not succeed", ""),
         ("well", ""),
     ]
-    assert [address for address, _, _ in world.recorded] == world.done
-    assert world.recorded[0] == ("stage.m.train run", Status.FAILED, {})
+    assert [address for address, _, _ in world.recorded_] == world.done
+    assert world.recorded_[0] == ("stage.m.train run", Status.FAILED, {})
     assert "start model.m" not in world.events
     assert "end model.m skipped" in world.events
 
@@ -145,17 +195,10 @@ def test_a_predecessor_without_a_step_does_not_stop(world: World) -> None:
 def test_what_is_as_before_is_not_done_nor_recorded_and_stops_nothing(world: World) -> None:
     steps = (step("stage.m.evaluate"), step("model.m", Action.REGISTER, "stage.m.evaluate"))
     world.now = {"model.m": steps[1]}
-    plan = Plan(Base("", "", ""), steps)
-    report = apply_plan(
-        plan,
-        SimpleNamespace(facts=None),  # type: ignore[arg-type]
-        look=world.look,
-        record=world.record,
-        on_event=world.hear,
-    )
+    report = world.carry_out_plan(Plan(Base("", "", ""), steps), Pace())
     assert statuses(report) == ["unchanged", "done"]
     assert world.done == ["model.m register"]
-    assert [address for address, _, _ in world.recorded] == ["model.m register"]
+    assert [address for address, _, _ in world.recorded_] == ["model.m register"]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +214,7 @@ def test_a_step_may_turn_out_to_be_another(world: World, planned: Action, found:
     world.now["stage.m.train"] = step("stage.m.train", found)
     report = world.carry_out(step("stage.m.train", planned))
     assert world.done == [f"stage.m.train {found}"]
-    assert world.recorded[0][0] == f"stage.m.train {found}"
+    assert world.recorded_[0][0] == f"stage.m.train {found}"
     assert report.outcomes[0].step.action is found
 
 
@@ -228,11 +271,11 @@ def test_the_exit_code_is_that_of_the_worst_failure(
 
 def test_a_failure_may_have_something_to_remember(world: World) -> None:
     refused = Change("0.4 < 0.5", {"candidate": STATE}, GateFailed("gate.m.good failed"))
-    world.hands["gate.m.good"] = lambda _: refused
+    world.hands["gate.m.good"] = lambda: refused
     report = world.carry_out(
         step("gate.m.good", Action.EVALUATE), step("model.m", Action.REGISTER, "gate.m.good")
     )
-    assert world.recorded == [("gate.m.good evaluate", Status.FAILED, {"candidate": STATE})]
+    assert world.recorded_ == [("gate.m.good evaluate", Status.FAILED, {"candidate": STATE})]
     assert (report.exit_code, statuses(report)) == (ExitCode.GATE_FAILED, ["failed", "skipped"])
     assert report.outcomes[0].detail == "gate.m.good failed"
 
@@ -245,7 +288,7 @@ def test_what_the_system_refuses_fails_the_step(world: World) -> None:
 
 
 def test_a_look_that_fails_fails_the_step(world: World) -> None:
-    def look() -> Any:
+    def look(_: str) -> Any:
         raise MlspecError("the ledger is damaged")
 
     world.look = look  # type: ignore[method-assign]
@@ -259,7 +302,7 @@ def test_a_signal_is_recorded_and_ends_everything(world: World) -> None:
     with pytest.raises(Interrupted) as caught:
         world.carry_out(step("stage.m.train"), step("stage.n.train"))
     assert caught.value.exit_code == ExitCode.TERMINATED
-    assert world.recorded == [("stage.m.train run", Status.INTERRUPTED, {})]
+    assert world.recorded_ == [("stage.m.train run", Status.INTERRUPTED, {})]
     assert world.done == ["stage.m.train run"]
 
 
@@ -268,7 +311,7 @@ def test_what_is_no_failure_of_the_step_is_not_recorded(world: World, error: Exc
     world.hands["stage.m.train"] = fail(error)
     with pytest.raises(type(error)):
         world.carry_out(step("stage.m.train"), step("stage.n.train"))
-    assert world.recorded == []
+    assert world.recorded_ == []
 
 
 def test_a_ledger_that_cannot_be_written_ends_everything(world: World) -> None:
@@ -283,10 +326,413 @@ def test_a_ledger_that_cannot_be_written_ends_everything(world: World) -> None:
 
 def test_an_empty_plan(world: World) -> None:
     report = world.carry_out()
-    assert (report.outcomes, report.exit_code, world.looks) == ((), 0, 0)
+    assert (report.outcomes, report.exit_code, world.looks) == ((), 0, [])
 
 
 def test_seconds_are_kept(world: World) -> None:
     (outcome,) = world.carry_out(step("stage.m.train")).outcomes
     assert outcome.seconds >= 0
     assert replace(outcome, seconds=0.0).detail == "well"
+
+
+# At the same time ---------------------------------------------------------------------------------
+
+
+class Commands:
+    """Commands of stages as hands that wait for each other; counts how many run."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.now = 0
+        self.most = 0
+        self.in_turn = 0
+
+    @contextmanager
+    def running(self, context: Context) -> Iterator[None]:
+        """What is done within this is done while others have their turns."""
+        self.check_turn()
+        with context.unlocked():
+            with self._lock:
+                self.now += 1
+                self.most = max(self.most, self.now)
+            yield
+            with self._lock:
+                self.now -= 1
+        self.check_turn()
+
+    def check_turn(self) -> None:
+        """Nobody else has the turn."""
+        self.in_turn += 1
+        assert self.in_turn == 1
+        time.sleep(0.002)
+        self.in_turn -= 1
+
+    def meet(self, count: int) -> Callable[[Context], Change]:
+        """A command that ends when `count` of them run."""
+        barrier = threading.Barrier(count)
+
+        def hand(context: Context) -> Change:
+            with self.running(context):
+                barrier.wait(LONG)
+            return Change("well")
+
+        return hand
+
+    def short(self, context: Context) -> Change:
+        with self.running(context):
+            time.sleep(0.01)
+        return Change("well")
+
+
+def trains(count: int) -> list[Step]:
+    return [step(f"stage.m{number:02}.train") for number in range(count)]
+
+
+def wanting(**resources: Any) -> Stage:
+    return Stage(command="train", resources=Resources.model_validate(resources))
+
+
+def test_commands_run_at_the_same_time_and_all_else_in_turn(world: World) -> None:
+    commands = Commands()
+    steps = trains(8)
+    meet = commands.meet(4)
+    world.hands |= {each.address: meet for each in steps}
+    report = world.carry_out(*steps, jobs=4)
+    assert statuses(report) == ["done"] * 8
+    assert commands.most == 4
+    assert [outcome.step.address for outcome in report.outcomes] == [s.address for s in steps]
+    started = [event for event in world.events if event.startswith("start")]
+    assert started == [f"start {each.address}" for each in steps]
+
+
+def test_never_more_commands_than_jobs(world: World) -> None:
+    commands = Commands()
+    steps = trains(12)
+    world.hands |= {each.address: commands.short for each in steps}
+    world.carry_out(*steps, jobs=3)
+    assert 1 <= commands.most <= 3
+
+
+@pytest.mark.parametrize(
+    ("wanted", "most"),
+    [({"cpus": 3.0}, 2), ({"gpus": 1}, 2), ({"memory": "3GiB"}, 2), ({"cpus": 0.5}, 12)],
+)
+def test_never_more_than_the_machine_has(world: World, wanted: dict[str, Any], most: int) -> None:
+    commands = Commands()
+    steps = trains(12)
+    meet = commands.meet(most)
+    world.hands |= {each.address: commands.short for each in steps}
+    world.hands |= {each.address: meet for each in steps[:most]}
+    world.stages |= {each.address: wanting(**wanted) for each in steps}
+    world.carry_out(*steps, jobs=100)
+    assert commands.most == most
+
+
+def test_what_wants_more_than_the_machine_has_is_begun_and_fails(world: World) -> None:
+    """Its executor says what is missing; that it waits for ever would help nobody."""
+    world.stages["stage.m00.train"] = wanting(cpus=99.0, gpus=9, memory="1TiB")
+    world.hands["stage.m00.train"] = fail(MlspecError("it wants 99 cpus (8 here)"))
+    assert statuses(world.carry_out(*trains(2), jobs=4)) == ["failed", "done"]
+
+
+def test_a_large_stage_is_not_passed_for_ever_by_small_ones(world: World) -> None:
+    """The second wants all; those behind it start only when it has."""
+    commands = Commands()
+    steps = trains(9)
+    world.hands |= {each.address: commands.short for each in steps}
+    world.stages[steps[1].address] = wanting(cpus=8.0)
+    world.carry_out(*steps, jobs=8)
+    started = [event for event in world.events if event.startswith("start")]
+    assert started == [f"start {each.address}" for each in steps]
+
+
+def test_a_stage_that_waits_for_a_gpu_lets_others_pass(world: World) -> None:
+    commands = Commands()
+    steps = trains(5)
+    meet = commands.meet(3)
+    world.stages |= {each.address: wanting(gpus=2) for each in steps[:2]}
+    world.hands |= {each.address: meet for each in (steps[0], *steps[2:4])}
+    assert statuses(world.carry_out(*steps, jobs=4)) == ["done"] * 5
+
+
+def test_stages_that_run_elsewhere_take_nothing_of_this_machine(world: World) -> None:
+    commands = Commands()
+    steps = trains(20)
+    meet = commands.meet(20)
+    world.hands |= {each.address: meet for each in steps}
+    far = Stage(command="train", executor="cluster", resources=Resources(cpus=64, gpus=8))
+    world.stages |= {each.address: far for each in steps}
+    world.carry_out(*steps, jobs=1)
+    assert commands.most == 20
+
+
+def test_with_one_job_one_step_is_done_after_the_other(world: World) -> None:
+    world.hands["stage.a.train"] = fail(MlspecError("no"))
+    world.hands["stage.b.train"] = Commands().short
+    world.carry_out(
+        step("stage.a.train"),
+        step("stage.b.train"),
+        step("stage.c.train"),
+        step("gate.a.good", Action.EVALUATE, "stage.a.train"),
+        step("gate.b.good", Action.EVALUATE, "stage.b.train"),
+    )
+    assert [event for event in world.events if not event.startswith("record")] == [
+        "start stage.a.train",
+        "end stage.a.train failed",
+        "start stage.b.train",
+        "end stage.b.train done",
+        "start stage.c.train",
+        "end stage.c.train done",
+        "end gate.a.good skipped",
+        "start gate.b.good",
+        "end gate.b.good done",
+    ]
+
+
+def test_a_slow_branch_holds_up_only_itself(world: World) -> None:
+    """All of the other model is done while the first command still runs."""
+    others_done = threading.Event()
+
+    def slow(context: Context) -> Change:
+        with context.unlocked():
+            assert others_done.wait(LONG)
+        return Change("well")
+
+    world.hands["stage.a.train"] = slow
+    world.hands["model.b"] = lambda: (others_done.set(), Change("well"))[1]
+    report = world.carry_out(
+        step("stage.a.train"),
+        step("stage.b.train"),
+        step("gate.a.good", Action.EVALUATE, "stage.a.train"),
+        step("gate.b.good", Action.EVALUATE, "stage.b.train"),
+        step("model.a", Action.REGISTER, "gate.a.good"),
+        step("model.b", Action.REGISTER, "gate.b.good"),
+        jobs=2,
+    )
+    assert statuses(report) == ["done"] * 6
+    assert world.events.index("end model.b done") < world.events.index("end stage.a.train done")
+
+
+def test_what_was_recorded_meanwhile_is_known_after_the_command(world: World) -> None:
+    ledger: list[str] = []
+    world.recorded = lambda: list(ledger)  # type: ignore[method-assign]
+    seen = []
+
+    def hand(context: Context) -> Change:
+        with context.unlocked():
+            ledger.append("another's")
+        seen.append(context.recorded)
+        return Change("well")
+
+    world.hands["stage.m.train"] = hand
+    world.carry_out(step("stage.m.train"))
+    assert seen == [["another's"]]
+
+
+def test_lines_are_told_by_address(world: World) -> None:
+    def hand(context: Context) -> Change:
+        with context.unlocked():
+            context.on_line("stage.m.train", "epoch 1")
+        return Change("well")
+
+    world.hands["stage.m.train"] = hand
+    world.carry_out(step("stage.m.train"))
+    assert world.events[:2] == ["start stage.m.train", "stage.m.train: epoch 1"]
+
+
+# Failing fast -------------------------------------------------------------------------------------
+
+
+def test_failing_fast_starts_nothing_more_and_loses_nothing_that_runs(world: World) -> None:
+    commands = Commands()
+    both_run = commands.meet(2)
+
+    def failing(context: Context) -> Change:
+        both_run(context)
+        raise MlspecError("no")
+
+    failed = threading.Event()
+
+    def slow(context: Context) -> Change:
+        both_run(context)
+        with context.unlocked():
+            assert failed.wait(LONG)
+        return Change("well")
+
+    hear = world.hear
+
+    def hear_failure(event: Event) -> None:
+        hear(event)
+        if isinstance(event, Ended) and event.outcome.status is Status.FAILED:
+            failed.set()
+
+    world.hear = hear_failure  # type: ignore[method-assign]
+    world.hands |= {"stage.a.train": failing, "stage.b.train": slow}
+    report = world.carry_out(
+        step("stage.a.train"),
+        step("stage.b.train"),
+        step("stage.c.train"),
+        step("gate.a.good", Action.EVALUATE, "stage.a.train"),
+        step("gate.b.good", Action.EVALUATE, "stage.b.train"),
+        jobs=2,
+        fail_fast=True,
+    )
+    assert statuses(report) == ["failed", "done", "skipped", "skipped", "skipped"]
+    assert [outcome.detail for outcome in report.outcomes[2:]] == [
+        "another step failed (--fail-fast)",
+        "stage.a.train did not succeed",
+        "another step failed (--fail-fast)",
+    ]
+    assert [(address, status) for address, status, _ in world.recorded_] == [
+        ("stage.a.train run", Status.FAILED),
+        ("stage.b.train run", Status.DONE),
+    ]
+
+
+# Ends before the end ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def signalled() -> Iterator[Callable[[], None]]:
+    """Sends a signal to the main thread, which raises there as `mlspec` has it."""
+
+    def interrupt(number: int, _frame: object) -> None:
+        raise Interrupted(number)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    yield lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, before)
+
+
+def until(event: threading.Event) -> None:
+    assert event.wait(LONG)
+
+
+def test_a_signal_keeps_what_ended_well_and_ends_what_runs(
+    world: World, signalled: Callable[[], None]
+) -> None:
+    def ends_well(context: Context) -> Change:
+        with context.unlocked():
+            until(world.stop.asked)
+        return Change("well", {"run": STATE})
+
+    def is_ended(context: Context) -> Change:
+        with context.unlocked():
+            signalled()
+            until(world.stop.asked)
+        raise CutShort
+
+    world.hands |= {"stage.a.train": ends_well, "stage.b.train": is_ended}
+    with pytest.raises(Interrupted) as caught:
+        world.carry_out(
+            step("stage.a.train"),
+            step("stage.b.train"),
+            step("stage.c.train"),
+            step("model.a", Action.REGISTER, "stage.a.train"),
+            jobs=2,
+        )
+    assert caught.value.exit_code == 128 + signal.SIGUSR1
+    assert sorted(world.recorded_, key=lambda recorded: recorded[0]) == [
+        ("stage.a.train run", Status.DONE, {"run": STATE}),
+        ("stage.b.train run", Status.INTERRUPTED, {}),
+    ]
+    assert not world.stop.at_once.is_set()
+    assert threading.active_count() == 1
+
+
+def test_a_signal_says_what_it_waits_for_and_a_second_one_does_not_wait(
+    world: World, signalled: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apply, "PATIENCE", 0.2)
+
+    def endless(context: Context) -> Change:
+        with context.unlocked():
+            signalled()
+            until(world.stop.at_once)
+        raise CutShort
+
+    hear = world.hear
+
+    def hear_lingering(event: Event) -> None:
+        hear(event)
+        if isinstance(event, Lingering):
+            signalled()
+
+    world.hear = hear_lingering  # type: ignore[method-assign]
+    world.hands["stage.m.train"] = endless
+    with pytest.raises(Interrupted):
+        world.carry_out(step("stage.m.train"), jobs=2)
+    assert "waits for stage.m.train" in world.events
+
+
+def test_a_record_that_the_signal_disturbed_is_written_again(
+    world: World, signalled: Callable[[], None]
+) -> None:
+    def ends_well(context: Context) -> Change:
+        with context.unlocked():
+            signalled()
+            until(world.stop.asked)
+        return Change("well", {"run": STATE})
+
+    record = world.record
+    tries = []
+
+    def disturbed(outcome: Outcome, records: Mapping[str, Record | None]) -> None:
+        tries.append(outcome.status)
+        if len(tries) == 1:
+            raise MlspecError("git was ended by SIGINT")
+        record(outcome, records)
+
+    world.record = disturbed  # type: ignore[method-assign]
+    world.hands["stage.m.train"] = ends_well
+    with pytest.raises(Interrupted):
+        world.carry_out(step("stage.m.train"))
+    assert world.recorded_ == [("stage.m.train run", Status.DONE, {"run": STATE})]
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), RuntimeError("a defect")])
+def test_a_thread_that_cannot_go_on_ends_the_others(world: World, error: Exception) -> None:
+    def broken(context: Context) -> Change:
+        with context.unlocked():
+            raise error
+
+    def is_ended(context: Context) -> Change:
+        with context.unlocked():
+            until(world.stop.asked)
+        raise CutShort
+
+    world.hands |= {"stage.a.train": is_ended, "stage.b.train": broken}
+    with pytest.raises(type(error)):
+        world.carry_out(*(step(f"stage.{name}.train") for name in "abc"), jobs=2)
+    assert world.recorded_ == [("stage.a.train run", Status.INTERRUPTED, {})]
+    assert threading.active_count() == 1
+
+
+def test_nobody_hears_more_after_a_listener_that_failed(world: World) -> None:
+    heard = []
+
+    def listen(event: Event) -> None:
+        heard.append(event)
+        raise BrokenPipeError
+
+    world.hear = listen  # type: ignore[method-assign]
+    with pytest.raises(BrokenPipeError):
+        world.carry_out(*trains(3), jobs=2)
+    assert len(heard) == 1
+
+
+def test_ten_thousand_steps(world: World) -> None:
+    """What is next is found without looking at all that waits."""
+    steps = [
+        step(f"{kind}.m{number}", Action.REGISTER, *(() if kind == "a" else (f"a.m{number}",)))
+        for kind in ("a", "b")
+        for number in range(5000)
+    ]
+    hands = SimpleNamespace(apply=lambda *_: Change("well"))
+    looked: Any = SimpleNamespace(steps={each.address: each for each in steps}, recorded=None)
+    world.look = lambda _: looked  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(apply.PROVIDERS, "a", hands)
+        patch.setitem(apply.PROVIDERS, "b", hands)
+        report = world.carry_out_plan(Plan(Base("", "", ""), tuple(steps)), Pace(2))
+    assert report.count(Status.DONE) == 10_000

@@ -9,7 +9,7 @@ import pytest
 
 from mlspec.errors import MlspecError
 from mlspec.executors import capacity
-from mlspec.executors.capacity import check_capacity
+from mlspec.executors.capacity import Machine
 from mlspec.spec.models import Resources
 
 GIB = 2**30
@@ -18,7 +18,7 @@ GIB = 2**30
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four processors, 8 GiB, one graphics processor."""
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(capacity, "count_cpus", lambda: 4)
     monkeypatch.setattr(capacity, "_memory", lambda: 8 * GIB)
     monkeypatch.setattr(capacity, "_count_gpus", lambda: 1)
 
@@ -31,7 +31,7 @@ def resources(**wanted: object) -> Resources:
     "wanted", [{}, {"cpus": 4.0, "memory": "8GiB", "gpus": 1}, {"cpus": 0.5, "memory": "1B"}]
 )
 def test_what_is_there_is_given(wanted: dict[str, object]) -> None:
-    check_capacity("stage.m.train", resources(**wanted))
+    Machine().check("stage.m.train", resources(**wanted))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_what_is_there_is_given(wanted: dict[str, object]) -> None:
 )
 def test_what_is_not_there_is_named(wanted: dict[str, object], said: str) -> None:
     with pytest.raises(MlspecError) as caught:
-        check_capacity("stage.m.train", resources(**wanted))
+        Machine().check("stage.m.train", resources(**wanted))
     assert caught.value.message == f"stage.m.train was not run: it wants {said}"
     assert "`resources`" in caught.value.hint
 
@@ -53,21 +53,30 @@ def test_what_is_not_there_is_named(wanted: dict[str, object], said: str) -> Non
 def test_no_graphics_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capacity, "_count_gpus", lambda: 0)
     with pytest.raises(MlspecError, match=r"1 gpus \(none here\)"):
-        check_capacity("stage.m.train", resources(gpus=1))
+        Machine().check("stage.m.train", resources(gpus=1))
 
 
 def test_memory_that_the_system_does_not_tell_is_not_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(capacity, "_memory", lambda: None)
-    check_capacity("stage.m.train", resources(memory="900TiB"))
+    Machine().check("stage.m.train", resources(memory="900TiB"))
+
+
+def test_each_thing_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    monkeypatch.setattr(capacity, "_count_gpus", lambda: looks.append("gpus") or 1)
+    machine = Machine()
+    for _ in range(3):
+        machine.check("stage.m.train", resources(gpus=1))
+    assert looks == ["gpus"]
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(1, "1 B"), (1536, "1.5 KiB"), (2**40, "1 TiB"), (2**52, "4096 TiB")]
 )
 def test_sizes_are_said_in_units(count: int, text: str) -> None:
-    assert capacity._size(count) == text
+    assert capacity.readable_size(count) == text
 
 
 class TestThisMachine:
@@ -76,6 +85,9 @@ class TestThisMachine:
     @pytest.fixture(autouse=True)
     def machine(self) -> None:
         """Nothing is made up."""
+
+    def test_it_has_the_cores_that_this_process_may_use(self) -> None:
+        assert 1 <= capacity.count_cpus() <= (os.cpu_count() or 1)
 
     def test_it_has_memory(self) -> None:
         found = capacity._memory()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mlspec.errors import MlspecError
-from mlspec.executors import Cause, Job, Outcome, local
+from mlspec.executors import Cause, Job, Outcome, Stop, local
 from mlspec.executors.local import LocalExecutor, make_environment, run_command
 
 
@@ -111,10 +111,47 @@ def test_it_has_no_input_to_wait_for(tmp_path: Path) -> None:
 
 
 def test_another_thread_can_stop_it(tmp_path: Path) -> None:
-    stop = threading.Event()
-    outcome = run(tmp_path, "echo $$; sleep 60", on_line=lambda _: stop.set(), stop=stop)
+    stop = Stop()
+    outcome = run(tmp_path, "echo $$; sleep 60", on_line=lambda _: stop.asked.set(), stop=stop)
     assert outcome.cause is Cause.INTERRUPTED
     assert gone(int(outcome.tail[0]))
+
+
+def test_after_it_was_stopped_nothing_starts(tmp_path: Path) -> None:
+    stop = Stop()
+    outcome = run(tmp_path, "echo one\necho two", on_line=lambda _: stop.asked.set(), stop=stop)
+    assert (outcome.cause, outcome.tail) == (Cause.INTERRUPTED, ("one",))
+    outcome = run(tmp_path, "echo three", stop=stop)
+    assert (outcome.cause, outcome.tail) == (Cause.INTERRUPTED, ())
+
+
+def test_all_threads_are_stopped(tmp_path: Path) -> None:
+    """Each in its own command; those that do not obey are killed when they are to end at once."""
+    stop = Stop()
+    executor = LocalExecutor(stop)
+    running = threading.Barrier(4)
+    outcomes: list[Outcome] = []
+
+    def work(number: int) -> None:
+        job = Job(
+            f"stage.m{number}.train",
+            "trap '' TERM; echo $$; while :; do sleep 1; done",
+            tmp_path,
+            tmp_path / f"{number}.log",
+            on_line=lambda _: running.wait(30) and None,
+        )
+        outcomes.append(executor.run(job))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    running.wait(30)
+    stop.asked.set()
+    stop.at_once.set()
+    for thread in threads:
+        thread.join(30)
+    assert [outcome.cause for outcome in outcomes] == [Cause.INTERRUPTED] * 3
+    assert all(gone(int(outcome.tail[0])) for outcome in outcomes)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -2)])
@@ -157,6 +194,7 @@ def test_memory_is_named_when_the_kernel_says_so(
     monkeypatch.setattr(local, "_count_oom_kills", lambda: next(counts))
     outcome = run(tmp_path, "sh -c 'kill -KILL $$'; exit $?")
     assert (outcome.cause, outcome.exit_code) == (Cause.OUT_OF_MEMORY, 137)
+    assert "perhaps out of memory" in outcome.detail
 
 
 def test_a_shell_that_is_not_there(tmp_path: Path) -> None:

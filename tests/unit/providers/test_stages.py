@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,7 @@ from mlspec.ledger.paths import run_path, state_path
 from mlspec.ledger.records import ModelState, Run
 from mlspec.ledger.state import Recorded
 from mlspec.plan import Action, Consequence, Step
-from mlspec.providers.context import Context, Source
+from mlspec.providers.context import Context, CutShort, Source
 from mlspec.providers.stages import apply
 from mlspec.resources import (
     Dependency,
@@ -249,4 +250,40 @@ def test_the_output_of_another_stage_is_not_written_to(world: World, before: str
         world.write("metrics.json", '{"auc": 1}'),
     )
     assert refuse(world).message == "stage.m.train wrote to metrics.json, which it does not own"
+    assert world.asked == []
+
+
+def test_another_stage_that_runs_meanwhile_may_write_its_output(world: World) -> None:
+    """It is at work when this one starts, or starts while this one runs."""
+    for begun_before in (True, False):
+        context = world.context()
+        with ExitStack() as others:
+
+            def command(context: Context = context, others: ExitStack = others) -> None:
+                if not begun_before:
+                    others.enter_context(context.writers.writing("stage.m.judge"))
+                world.write("model.onnx", "weights")
+                world.write("metrics.json", '{"auc": 1}')
+
+            if begun_before:
+                others.enter_context(context.writers.writing("stage.m.judge"))
+            world.command = command
+            assert apply(STEP, context).detail == "1 output"
+        (world.root / "metrics.json").unlink()
+
+
+def test_outputs_that_are_put_back_meanwhile_are_nobodys_fault(world: World) -> None:
+    context = world.context()
+    world.command = lambda: (
+        world.write("model.onnx", "weights"),
+        world.write("metrics.json", "{}"),
+        context.writers.wrote("stage.m.judge"),
+    )
+    assert apply(STEP, context).detail == "1 output"
+
+
+def test_a_command_that_is_ended_with_the_apply_has_not_failed(world: World) -> None:
+    world.outcome = Outcome(Cause.INTERRUPTED, -15, 1.0, "interrupted")
+    with pytest.raises(CutShort):
+        apply(STEP, world.context())
     assert world.asked == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlspec.apply import Ended, Printed, Started
-from mlspec.plan import Action, Consequence, Outcome, Report, Status, Step
+from mlspec.plan import Action, Base, Consequence, Outcome, Plan, Report, Status, Step
 from mlspec.render.console import Console
 from mlspec.render.progress import Progress, render_report
 
@@ -13,7 +13,7 @@ STEP = Step("stage.m.train", Action.RUN, Consequence.RETRAIN, "never run")
 
 
 def shown(capsys: pytest.CaptureFixture[str], *events: Started | Printed | Ended) -> str:
-    with Progress(Console(), len(events)) as progress:
+    with Progress(Console(), Plan(Base("", "", ""), (STEP,))) as progress:
         for event in events:
             progress(event)
     return capsys.readouterr().err
