@@ -45,18 +45,19 @@ Select = Annotated[
     ),
 ]
 SELECTIONS = """\b
-Selections, in quotes because the shell has a use for their signs:
-  model.shop-a           the model with its stages, gates and generated files
-  stage.shop-a.train, gate.shop-a.auc, dataset.sales, deployment.shop@prod
-  shop-a                 a model or dataset by its name alone
-  'model.shop-*'         any address with * or ?; '*' is everything
-  +model.shop-a          with all that it needs
-  dataset.sales+         with all that needs it; +X+ is both
-  tag:nightly            by tag; 'owner:ada*' by owner
-  changed:main...HEAD    what this branch touched; changed:HEAD what is not committed
-  'A & B'  'A ^ B'       in both; in A and not in B
-  'A | B'  A,B  'A B'    in one of them
-+ binds tightest, then &, then ^, then |. Parentheses group: '(A | B) & tag:nightly'."""
+Selections (--select); quote them, for the shell has a use for their signs:
+  model.shop-a         the model with its stages, gates and generated files
+  stage.shop-a.train   also gate.MODEL.NAME, dataset.NAME, deployment.NAME@TARGET
+  shop-a               a model or dataset by its name alone
+  'model.shop-*'       every address like this; '*' is everything
+  +model.shop-a        with all that it needs
+  dataset.sales+       with all that needs it; +X+ is both
+  tag:nightly          everything with the tag; owner:ada likewise
+  changed:main...HEAD  what this branch touched; changed:HEAD: since the commit
+  'A & B'              in both
+  'A ^ B'              in A and not in B
+  'A | B'  A,B  'A B'  in one of them
++ binds tightest, then &, then ^, then |; parentheses group."""
 LockTimeout = Annotated[
     float, typer.Option(help="Seconds to wait while another apply holds the lock.", min=0)
 ]
@@ -307,6 +308,23 @@ def show(
     from mlspec.commands.show import show as command
 
     raise typer.Exit(command(context.obj, _console(), address=address, as_json=as_json))
+
+
+@app.command()
+def doctor(
+    context: typer.Context,
+    executor: Annotated[
+        str | None, typer.Option("--executor", help="Look at this one only; by name.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what this machine and the workers of executors lack.
+
+    Looks at Python, Git, DVC, storage, the repository and the disk. Runs none of your code.
+    """
+    from mlspec.commands.doctor import doctor as command
+
+    raise typer.Exit(command(context.obj, _console(), executor=executor, as_json=as_json))
 
 
 @app.command()

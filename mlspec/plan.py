@@ -124,14 +124,32 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True)
+class Scope:
+    """What a partial plan is about: what `selection` stands for, `selected` of all `resources`."""
+
+    selection: str
+    selected: int
+    resources: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """An ordered, acyclic list of steps from what is recorded to what is desired."""
+    """An ordered, acyclic list of steps from what is recorded to what is desired.
+
+    With a `scope` it is about a part of the resources, and `held` and `unchanged` are of these.
+    """
 
     base: Base
     steps: tuple[Step, ...]
     held: tuple[Held, ...] = ()
     unchanged: int = 0
     mlspec: str = ""
+    scope: Scope | None = None
+
+    @property
+    def selection(self) -> str:
+        """The expression that the plan was made for; none for a plan of everything."""
+        return self.scope.selection if self.scope else ""
 
     @property
     def empty(self) -> bool:
@@ -139,14 +157,20 @@ class Plan:
 
     @property
     def summary(self) -> dict[str, int]:
-        """Counts by action, in the order of :class:`Action`; the common ones also when zero."""
+        """Counts by action, in the order of :class:`Action`; the common ones also when zero.
+
+        Then those of other resources; of a partial plan also how many it is about, of how many.
+        """
         always = {Action.CREATE, Action.UPDATE, Action.DELETE, Action.RUN, Action.DEPLOY}
         counts = {
             action.value: sum(step.action is action for step in self.steps)
             for action in Action
             if action in always or any(step.action is action for step in self.steps)
         }
-        return {**counts, "blocked": len(self.held), "unchanged": self.unchanged}
+        rest = {"blocked": len(self.held), "unchanged": self.unchanged}
+        if self.scope is not None:
+            rest |= {"selected": self.scope.selected, "resources": self.scope.resources}
+        return counts | rest
 
     @property
     def totals(self) -> dict[Consequence, Total]:
@@ -173,6 +197,7 @@ class Plan:
             "format": FORMAT,
             "mlspec": self.mlspec,
             "base": asdict(self.base),
+            "selection": self.selection,
             "summary": self.summary,
             "totals": {consequence.value: asdict(t) for consequence, t in self.totals.items()},
             "steps": [_step_body(step) for step in self.steps],
@@ -261,11 +286,14 @@ def _total(steps: Sequence[Step]) -> Total:
     )
 
 
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
+
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces; refuses NaN. Equal data, equal text."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return _CANONICAL.encode(value)
 
 
 def digest_of_body(body: Mapping[str, Any]) -> str:

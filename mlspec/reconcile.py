@@ -7,23 +7,26 @@ applies goes through it; nothing else wires the parts together.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlspec import __version__
 from mlspec.atomic import OWN, make_own_folder
 from mlspec.cache import Cache
+from mlspec.changes import find_touched
 from mlspec.errors import MlspecError
 from mlspec.git import Git, GitError
+from mlspec.incremental import survey_changes
 from mlspec.ledger.state import Recorded, load_recorded
 from mlspec.ledger.store import Ledger
-from mlspec.observe import observe, place_of
-from mlspec.plan import Action, Outcome, Plan, Report, Status, Step
+from mlspec.memo import Memo
+from mlspec.observe import observe, observe_resources, place_of
+from mlspec.plan import Action, Outcome, Plan, Report, Status
 from mlspec.planner import (
     NONE,
     Facts,
@@ -32,15 +35,19 @@ from mlspec.planner import (
     make_destroy_plan,
     make_restore_plan,
     survey,
+    survey_again,
 )
-from mlspec.resolve import GitFiles, resolve
-from mlspec.resources import Desired, Observed
+from mlspec.resolve import GitFiles, Resolver
+from mlspec.resources import Desired, Observed, around
+from mlspec.selection import Expression, Graph, Selected, parse, select
 from mlspec.spec.load import ROOT, Loaded, load_spec
 from mlspec.spec.show import redact
 from mlspec.worktree import Worktree
 
 if TYPE_CHECKING:
-    from mlspec.apply import Event
+    from mlspec.apply import Event, Pace
+    from mlspec.ledger.entry import Entry
+    from mlspec.ledger.records import Record
 
 CACHE = Path(OWN, "cache", "cache.db")
 SHARED = ("model.", "deployment.")
@@ -57,15 +64,28 @@ class Project:
     ledger: Ledger
     worktree: Worktree
     leave: Leave = NONE
+    selection: Expression | None = None
 
     @cached_property
     def loaded(self) -> Loaded:
         return load_spec(self.root)
 
     @cached_property
+    def resolver(self) -> Resolver:
+        return Resolver(self.loaded, self.worktree, self._git_files())
+
+    @cached_property
     def desired(self) -> Desired:
-        """What the spec asks for, of the files as they were when this was first asked."""
-        return resolve(self.loaded, self.worktree, self._git_files())
+        """All that the spec asks for, of the files as they were when this was first asked."""
+        return self.resolver.all()
+
+    @cached_property
+    def selected(self) -> Selected | None:
+        """What `selection` stands for; none stands for everything."""
+        if self.selection is None:
+            return None
+        touched = partial(find_touched, self.git, self.resolver)
+        return select(self.selection, Graph(self.loaded.spec), touched)
 
     def recorded(self) -> Recorded:
         """What the ledger has now."""
@@ -76,18 +96,42 @@ class Project:
         """What is there now."""
         return observe(self.desired, self.worktree)
 
+    @cached_property
+    def facts(self) -> Facts:
+        """What changed, as of when this was first asked; models that need nothing are left out.
+
+        With leave to do more than the spec asks for, nothing is left out.
+        """
+        if self.leave != NONE or self.worktree.cache is None:
+            return self.survey()
+        self.ledger.reload()
+        memo = Memo(self.worktree.cache, self.worktree)
+        return survey_changes(self.resolver, self.worktree, self.ledger.snapshot, memo)
+
     def survey(self) -> Facts:
-        """The three readings of this moment, and what follows from them."""
+        """The three readings of this moment of everything, and what follows from them."""
         return survey(self.desired, self.observe(), self.recorded(), self.leave)
+
+    def look(self, facts: Facts, address: str) -> Facts:
+        """`facts` with new readings of what is at `address`, of its model and of what this reads.
+
+        The ledger is read as this project has written it, the worktree where it was told to forget.
+        """
+        facts.recorded = load_recorded(self.ledger)
+        observe_resources(around(facts.desired, address), self.worktree, facts.observed)
+        survey_again(facts, address)
+        return facts
 
     def plan(self) -> Plan:
         """From the readings to a plan; takes the ledger from the remote where there is none yet."""
         self.ledger.ensure_local()
-        return self.plan_of(self.survey())
+        selected = self.selected
+        return self.plan_of(self.facts, selected)
 
-    def plan_of(self, facts: Facts) -> Plan:
-        """The plan that a survey of this project comes to."""
-        return conclude(facts, commit=self.git.head(), ledger=self.ledger.tip)
+    def plan_of(self, facts: Facts, selected: Selected | None = None) -> Plan:
+        """The plan that a survey of this project comes to, or of it what is selected."""
+        commit, ledger = self.git.head(), self.ledger.tip
+        return conclude(facts, commit=commit, ledger=ledger, selection=selected)
 
     def destroy_plan(self) -> Plan:
         """A plan that stops and forgets every deployment."""
@@ -138,11 +182,13 @@ class Project:
 
 
 @contextmanager
-def open_project(start: Path) -> Iterator[Project]:
+def open_project(start: Path, select: Sequence[str] = ()) -> Iterator[Project]:
     """The project that `start` lies in; its memory of digests is kept when the block ends.
 
-    Raises :class:`MlspecError` outside of a Git repository, or when its root has no spec.
+    `select` are expressions of what it is about; without one, everything. Raises
+    :class:`MlspecError` outside of a Git repository, or when its root has no spec.
     """
+    selection = parse(*select) if select else None
     git = Git(start)
     root = git.toplevel
     if not (root / ROOT).exists():
@@ -158,7 +204,7 @@ def open_project(start: Path) -> Iterator[Project]:
         make_own_folder(root)
     cache = Cache(root / CACHE, f"{__version__} {place_of(root)}")
     try:
-        yield Project(root, git, Ledger(git), Worktree(root, cache))
+        yield Project(root, git, Ledger(git), Worktree(root, cache), selection=selection)
     finally:
         cache.close()
         git.close()
@@ -170,59 +216,82 @@ def apply_project(
     *,
     command: str,
     on_event: Callable[[Event], None],
+    pace: Pace,
 ) -> Report:
     """Carry `plan` out and record every step; the caller holds the lock.
 
     Raises :class:`MlspecError` when the ledger cannot be written or published.
     """
-    from mlspec.apply import Printed, apply_plan
+    from mlspec.apply import apply_plan
     from mlspec.dvc.client import Dvc
+    from mlspec.executors import Stop
+    from mlspec.executors.capacity import Machine
     from mlspec.executors.local import LocalExecutor
+    from mlspec.executors.registry import Executors
     from mlspec.ledger.entry import make_entry
-    from mlspec.ledger.records import Record
     from mlspec.providers.context import Context, Source
 
-    entry = make_entry(project.git, command, plan.digest)
+    entry = make_entry(project.git, command, plan.digest, plan.selection)
     head = project.git.head()
-    with Dvc(project.root) as dvc:
+    recorded = project.recorded()
+    stop, machine = Stop(), Machine()
+    executors = Executors(project.git, project.loaded.spec.executors)
+    with Dvc(project.root) as dvc, closing(executors):
         context = Context(
             root=project.root,
-            desired=project.desired,
-            facts=Facts(project.desired, project.observe(), project.recorded()),
-            recorded=project.recorded(),
+            desired=project.facts.desired,
+            facts=project.facts,
+            recorded=recorded,
             worktree=project.worktree,
             dvc=dvc,
-            executor=LocalExecutor(),
+            executor=LocalExecutor(stop, machine),
             logs=project.root / ".mlspec" / "logs" / _run_name(),
             source=Source(head, entry.dirty, project.git.commit_time() if head else 0),
             place=project.place,
-            on_line=lambda address, line: on_event(Printed(address, line)),
+            executors=executors,
+            stop=stop,
         )
-
-        def look() -> Facts:
-            facts = project.survey()
-            context.recorded = facts.recorded
-            return facts
-
-        def record(step: Step, outcome: Outcome, records: dict[str, Record | None]) -> None:
-            about = entry.about(
-                step.address, step.action.value, outcome.status.value, _remembered(outcome)
-            )
-            try:
-                project.ledger.record(records, about)
-            except GitError as error:
-                raise MlspecError(
-                    f"{step.address} ({outcome.status}) cannot be recorded: {error.message}",
-                    hint=error.hint or "mend the cause and apply again",
-                ) from error
-            if step.address.startswith(SHARED) and outcome.status is Status.DONE:
-                project.ledger.publish()
-
         if any(step.action in NEEDS_DVC for step in plan.steps):
             dvc.warm_up()
-        report = apply_plan(plan, context, look=look, record=record, on_event=on_event)
+        report = apply_plan(
+            plan,
+            context,
+            world=_Reconciled(project, entry),
+            on_event=on_event,
+            machine=machine,
+            pace=pace,
+        )
     project.ledger.publish()
     return report
+
+
+@dataclass(frozen=True)
+class _Reconciled:
+    """A project while it is applied: a :class:`mlspec.apply.World`."""
+
+    project: Project
+    entry: Entry
+
+    def look(self, address: str) -> Facts:
+        return self.project.look(self.project.facts, address)
+
+    def recorded(self) -> Recorded:
+        return load_recorded(self.project.ledger)
+
+    def record(self, outcome: Outcome, records: Mapping[str, Record | None]) -> None:
+        step, ledger = outcome.step, self.project.ledger
+        about = self.entry.about(
+            step.address, step.action.value, outcome.status.value, _remembered(outcome)
+        )
+        try:
+            ledger.record(records, about)
+        except GitError as error:
+            raise MlspecError(
+                f"{step.address} ({outcome.status}) cannot be recorded: {error.message}",
+                hint=error.hint or "mend the cause and apply again",
+            ) from error
+        if step.address.startswith(SHARED) and outcome.status is Status.DONE:
+            ledger.publish()
 
 
 def _remembered(outcome: Outcome) -> str:

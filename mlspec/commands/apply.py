@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlspec.apply import ONE_BY_ONE, Pace
-from mlspec.commands.saved import load_saved_plan
+from mlspec.commands.saved import SavedPlan, load_saved_plan
 from mlspec.errors import MlspecError
 from mlspec.executors.capacity import count_cpus
 from mlspec.ledger.lock import acquire
@@ -16,6 +16,7 @@ from mlspec.reconcile import Project, apply_project, open_project
 from mlspec.render.console import Console
 from mlspec.render.plan_text import render_plan
 from mlspec.render.progress import Progress, render_report
+from mlspec.selection import SelectionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,7 @@ def apply(start: Path, console: Console, options: ApplyOptions) -> int:
     with open_project(start, select) as project, acquire(project.git, options.lock_timeout):
         project.ledger.sync()
         project.leave = Leave(adopt=options.adopt or (saved is not None and saved.adopts))
-        made = project.plan()
-        if saved is not None:
-            saved.check_current(made)
+        made = _plan(project, saved)
         if made.empty:
             project.ledger.publish()
             if options.as_json:
@@ -76,6 +75,18 @@ def apply(start: Path, console: Console, options: ApplyOptions) -> int:
     else:
         console.say(render_report(report))
     return report.exit_code
+
+
+def _plan(project: Project, saved: SavedPlan | None) -> Plan:
+    """What is to be done; raises if that is not what was saved."""
+    if saved is None:
+        return project.plan()
+    try:
+        made = project.plan()
+    except SelectionError as error:
+        raise saved.stale("what it selects") from error
+    saved.check_current(made)
+    return made
 
 
 def carry_out(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlspec.errors import ExitCode
 from mlspec.plan import Action, Step
-from mlspec.planner import check_files
+from mlspec.planner import check_files, keep_selected
 from mlspec.providers.files import delete_file, write_file
 from mlspec.reconcile import Project, open_project
 from mlspec.render.console import Console
@@ -14,23 +15,28 @@ from mlspec.render.style import escape
 from mlspec.resources import FileResource
 
 
-def compile_files(start: Path, console: Console, *, check: bool, as_json: bool) -> int:
+def compile_files(
+    start: Path, console: Console, *, select: Sequence[str], check: bool, as_json: bool
+) -> int:
     """Write what differs; with `check` write nothing, and 1 when something does."""
-    with open_project(start) as project:
+    with open_project(start, select) as project:
+        selected = project.selected
         steps = check_files(project.desired, project.observe(), project.recorded())
+        if selected is not None:
+            steps, _ = keep_selected(steps, selected)
         if not check:
             for step in steps:
                 _write(project, step)
     if as_json:
-        console.say_json(
-            {"files": [{"path": _path(step), "action": step.action.value} for step in steps]}
-        )
+        files = [{"path": _path(step), "action": step.action.value} for step in steps]
+        console.say_json({"selection": selected.text if selected else "", "files": files})
     else:
         for step in steps:
             console.say(escape(f"{step.action.value} {_path(step)}: {step.reason}"))
         count, word = len(steps), "out of date" if check else "written"
         told = f"{count} file{'' if count == 1 else 's'} {word}."
-        console.say(told if count else "Every generated file is up to date.")
+        which = "generated file" if selected is None else "selected generated file"
+        console.say(told if count else f"Every {which} is up to date.")
     if check and steps:
         console.note("  = help: run `mlspec compile` and commit what it writes")
         return ExitCode.ERROR

@@ -30,6 +30,7 @@ def show_log(
     for entry in entries:
         head = console.style.paint(f"{entry.serial:>5}  {entry.when}", "dim")
         what = f"{entry.command} {entry.address}: {entry.action} {entry.outcome}"
+        what += f", selected by {entry.selection}" if entry.selection else ""
         source = f"{entry.commit[:9] or 'no commit'}{' (dirty)' if entry.dirty else ''}"
         detail = f"  {entry.detail.splitlines()[0][:100]}" if entry.detail else ""
         console.say(f"{head}  {escape(what)}  [{source}, {escape(entry.who)}]{escape(detail)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlspec.atomic import write_atomic
@@ -17,14 +18,15 @@ def plan(
     start: Path,
     console: Console,
     *,
+    select: Sequence[str],
     as_json: bool,
     out: Path | None,
     detailed_exitcode: bool,
     explain: bool,
     adopt: bool,
 ) -> int:
-    """Show the plan; 2 with `detailed_exitcode` when it is not empty."""
-    with open_project(start) as project:
+    """Show the plan, of what is selected; 2 with `detailed_exitcode` when it is not empty."""
+    with open_project(start, select) as project:
         project.ledger.refresh(console.note)
         project.leave = Leave(adopt=adopt)
         made = project.plan()

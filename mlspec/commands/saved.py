@@ -29,18 +29,29 @@ class SavedPlan:
             isinstance(step, dict) and step.get("action") == Action.ADOPT for step in steps
         )
 
+    @property
+    def select(self) -> tuple[str, ...]:
+        """What it is about, as `--select` says it; nothing for everything."""
+        selection = self.body.get("selection")
+        return (selection,) if isinstance(selection, str) and selection else ()
+
     def check_current(self, now: Plan) -> None:
-        """Raise :class:`MlspecError` if it was altered, or is not what is planned `now`."""
+        """Raise :class:`MlspecError` if it is not what is planned `now`."""
         if self.body == now.as_dict():
             return
-        if not self._whole():
-            raise MlspecError(f"{self.path} was altered after it was planned", hint=_HINT)
         base, current = self.body["base"], now.as_dict()["base"]
         moved = [name for name in ("spec", "commit", "ledger") if base.get(name) != current[name]]
-        what = " and ".join(f"the {name}" for name in moved) or "the files of the repository"
-        raise MlspecError(f"{self.path} is stale: {what} changed since it was planned", hint=_HINT)
+        files = "the files of the repository" + (", or what it selects," if self.select else "")
+        raise self.stale(" and ".join(f"the {name}" for name in moved) or files)
 
-    def _whole(self) -> bool:
+    def stale(self, what: str) -> MlspecError:
+        """It cannot be applied any more, for `what` it was made from is another now."""
+        message = f"{self.path} is stale: {what} changed since it was planned"
+        return MlspecError(message, hint=_HINT)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is as it was saved."""
         rest = {key: value for key, value in self.body.items() if key != "digest"}
         try:
             same = self.body.get("digest") == digest_of_body(rest)
@@ -50,11 +61,14 @@ class SavedPlan:
 
 
 def load_saved_plan(path: Path) -> SavedPlan:
-    """The plan in a file; raises :class:`MlspecError` if it holds none."""
+    """The plan in a file; raises :class:`MlspecError` if it holds none, or was altered."""
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise MlspecError(f"cannot read the plan {path}: {error}", hint=_HINT) from error
     if not isinstance(body, dict) or "digest" not in body:
         raise MlspecError(f"{path} is not a saved plan", hint=_HINT)
-    return SavedPlan(path, body)
+    saved = SavedPlan(path, body)
+    if not saved.whole:
+        raise MlspecError(f"{path} was altered after it was planned", hint=_HINT)
+    return saved

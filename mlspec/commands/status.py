@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mlspec.ledger.history import last_of
+from mlspec.plan import Plan, Step
 from mlspec.planner import Facts
 from mlspec.providers.targets import target_of
 from mlspec.reconcile import Project, open_project
@@ -13,19 +16,28 @@ from mlspec.render.style import escape
 from mlspec.resources import DeploymentResource, ModelResource
 
 
-def status(start: Path, console: Console, *, as_json: bool) -> int:
-    """One row for each model and deployment, and how far the plan is from empty."""
-    with open_project(start) as project:
+def status(start: Path, console: Console, *, select: Sequence[str], as_json: bool) -> int:
+    """One row for each model and deployment, and how far the plan is from empty.
+
+    Only for what is selected; but what a partial apply left is counted whole.
+    """
+    with open_project(start, select) as project:
         project.ledger.refresh(console.note)
+        selected = project.selected
         facts = project.survey()
-        plan = project.plan_of(facts)
+        whole = project.plan_of(facts)
+        plan = whole if selected is None else project.plan_of(facts, selected)
+        partial = _partial(project, whole)
         waiting = {step.address: step for step in plan.steps}
         held = {item.address: item.reason for item in plan.held}
+        of_models = _by_model(plan)
         recorded = facts.recorded
         models = []
         for model in project.desired.of(ModelResource):
-            own = {model.address, *model.stages, *model.gates}
-            steps = [step for step in plan.steps if step.address in own]
+            own = (*model.stages, *model.gates, model.address)
+            if selected is not None and selected.addresses.isdisjoint(own):
+                continue
+            steps = of_models.get(model.address, [])
             models.append(
                 {
                     "address": model.address,
@@ -38,13 +50,40 @@ def status(start: Path, console: Console, *, as_json: bool) -> int:
         deployments = [
             _deployment(project, resource, recorded.deployed(resource.address), waiting, held)
             for resource in project.desired.of(DeploymentResource)
+            if selected is None or resource.address in selected
         ]
         pending = len(plan.steps)
     if as_json:
-        console.say_json({"models": models, "deployments": deployments, "steps": pending})
+        about = {"selection": plan.selection, "partial": partial}
+        console.say_json({"models": models, "deployments": deployments, "steps": pending, **about})
         return 0
     _render(console, models, deployments, pending)
+    if partial is not None:
+        left = f"{_count(partial['steps'], 'step')} {'is' if partial['steps'] == 1 else 'are'} left"
+        expression = escape(partial["selection"])
+        console.say(f"The last apply was partial ({expression}); {left}: `mlspec plan`.")
     return 0
+
+
+def _by_model(plan: Plan) -> dict[str, list[Step]]:
+    """The steps of each model, its stages and gates, by its address and in their order."""
+    found: dict[str, list[Step]] = {}
+    for step in plan.steps:
+        kind, _, rest = step.address.partition(".")
+        if kind in ("stage", "gate", "model"):
+            found.setdefault(f"model.{rest.partition('.')[0]}", []).append(step)
+    return found
+
+
+def _partial(project: Project, whole: Plan) -> dict[str, Any] | None:
+    """What the last apply was about, if that was not everything, and the steps that it left."""
+    if whole.empty:
+        return None
+    last = last_of(project.ledger, "apply")
+    if last is None or not last.selection:
+        return None
+    left = [step.address for step in whole.steps]
+    return {"selection": last.selection, "steps": len(left), "left": left}
 
 
 def _version(model: ModelResource, facts: Facts) -> int | None:

@@ -39,6 +39,13 @@ MAX_BYTES = 10 * 2**20
 _NAME = re.compile(r"[a-z0-9]([-_.a-z0-9]{0,61}[a-z0-9])?")
 
 
+def service_paths(name: str) -> tuple[str, ...]:
+    """The files of the service of a deployment, which :func:`compile_bento` makes."""
+    return tuple(
+        f"services/{name}/{file}" for file in ("bentofile.yaml", "requirements.txt", "service.py")
+    )
+
+
 def compile_bento(
     name: str,
     deployment: Deployment,

@@ -24,7 +24,8 @@ class Entry(Record):
     """One thing that was done. `record` fills in `serial`, `who` and `when`.
 
     `command` did it (`apply`), carrying out the plan with the digest `plan`, from the source
-    `commit`. `action` was done to `address` with this `outcome`; `detail` is for people.
+    `commit`. The plan was of what `selection` stands for, or of everything if there is none.
+    `action` was done to `address` with this `outcome`; `detail` is for people.
     """
 
     command: str
@@ -35,6 +36,7 @@ class Entry(Record):
     commit: str = ""
     dirty: bool = False
     plan: str = ""
+    selection: str = ""
     host: str = ""
     run_url: str = ""
     serial: int = 0
@@ -47,11 +49,12 @@ class Entry(Record):
         return self.model_copy(update=step)
 
 
-def make_entry(git: Git, command: str, plan: str = "") -> Entry:
+def make_entry(git: Git, command: str, plan: str = "", selection: str = "") -> Entry:
     """An entry for what `command` is about to do here; complete it with :meth:`Entry.about`."""
     return Entry(
         command=command,
         plan=plan,
+        selection=selection,
         commit=git.head(),
         dirty=git.dirty(),
         host=os.uname().nodename,

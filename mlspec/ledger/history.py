@@ -14,6 +14,11 @@ def log(ledger: Ledger, limit: int | None = None, address: str | None = None) ->
     return list(islice(_entries(ledger, address), limit))
 
 
+def last_of(ledger: Ledger, command: str) -> Entry | None:
+    """The newest entry that `command` wrote."""
+    return next((entry for entry in _entries(ledger, None) if entry.command == command), None)
+
+
 def _entries(ledger: Ledger, address: str | None) -> Iterator[Entry]:
     for oid, commit in ledger.chain(ledger.tip):
         entry = load_entry(oid, commit)

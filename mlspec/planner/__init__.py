@@ -139,7 +139,7 @@ def make_plan(
 
 
 def conclude(facts: Facts, *, commit: str, ledger: str, selection: Selected | None = None) -> Plan:
-    """The plan that a survey comes to, or of it what is selected; raises what it was refused for."""
+    """The plan that a survey comes to, or its selected part; raises what it was refused for."""
     if facts.refusal is not None:
         raise facts.refusal
     base = Base(commit=commit, ledger=ledger, spec=facts.desired.digest)

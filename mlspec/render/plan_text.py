@@ -28,6 +28,7 @@ _VERBS = {
     Action.WAIT: "to wait for",
     Action.ADOPT: "to adopt",
 }
+_ACTIONS = {action.value for action in _VERBS}
 
 
 def render_plan(plan: Plan, style: Style, *, explain: bool = False) -> str:
@@ -170,16 +171,24 @@ def _summary(plan: Plan, style: Style) -> str:
             text = (
                 f"Nothing to do, and {len(plan.held)} left as it is: not all is as the spec says."
             )
-        return style.paint(text, "bold")
+        return "\n".join((*_scope(plan), style.paint(text, "bold")))
     counts = [
         f"{count} {_VERBS[Action(name)]}"
         for name, count in plan.summary.items()
-        if count and name not in ("blocked", "unchanged")
+        if count and name in _ACTIONS
     ]
     rest = f"{plan.unchanged} unchanged"
     if plan.held:
         rest += f", {len(plan.held)} left as it is"
-    return "\n".join((*_costs(plan), style.paint(f"Plan: {', '.join(counts)}; {rest}.", "bold")))
+    told = f"Plan: {', '.join(counts)}; {rest}."
+    return "\n".join((*_costs(plan), *_scope(plan), style.paint(told, "bold")))
+
+
+def _scope(plan: Plan) -> Iterator[str]:
+    """What a partial plan is about."""
+    if plan.scope is not None:
+        count = f"{plan.scope.selected} of {plan.scope.resources} resources"
+        yield f"Selected: {escape(plan.scope.selection)}, {count}."
 
 
 def _costs(plan: Plan) -> Iterator[str]:
