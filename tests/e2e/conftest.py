@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import os
+import random
 import shutil
 import socket
 import subprocess
@@ -19,6 +23,9 @@ from mlspec.providers.local.client import LocalTarget
 
 SOURCE = Path(__file__).parent / "project"
 Done = subprocess.CompletedProcess[str]
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+LOWEST = 12_000 + 1_000 * (WORKER % 20)
+PORTS = itertools.cycle(random.sample(range(LOWEST, LOWEST + 1_000), 1_000))
 
 
 @dataclass
@@ -92,7 +99,7 @@ class Project:
 
     def use_a_free_port(self) -> int:
         """Give the one target of the spec a port of its own; which."""
-        port = free_port()
+        port = find_port()
         self.edit("port: 3000", f"port: {port}")
         return port
 
@@ -127,7 +134,7 @@ class Project:
             json.dumps({"rows": [{"income": income, "age": age}]}).encode(),
             {"content-type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             body = json.load(answer)
             version = int(answer.headers["x-model-version"])
         assert body["version"] == version
@@ -146,12 +153,23 @@ class Project:
         assert planned.count("didn't change, skipping") == 3, planned
 
 
-def free_port() -> int:
-    """A port that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+def find_port() -> int:
+    """A port that nothing listens on, from a range that only this process of the tests uses.
+
+    The kernel gives connections none of these: one that it chose now it may give away again before
+    a service listens on it.
+    """
+    for port in PORTS:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Gives another port, that nothing listens on, each time it is called."""
+    return find_port
 
 
 Checkout = Callable[[Path], Project]

@@ -15,12 +15,14 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+PATIENCE = 60.0
 LOCK = "pipelines/loans/dvc.lock"
 LEDGER = "refs/mlspec/ledger"
 STAGES = {"train": "src/train.py", "evaluate": "src/evaluate.py", "prepare": "src/prepare.py"}
@@ -442,13 +444,17 @@ def test_a_bad_stage(project: Any, bad: Bad) -> None:
 
 
 def children_of(project: Any) -> list[str]:
-    """Processes whose working folder is the project's."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if (process / "cwd").readlink() == project.root:
-                found.append((process / "cmdline").read_text().replace("\0", " "))
-    return found
+    """Processes whose working folder is the project's; those that just end are waited for."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (process / "cwd").readlink() == project.root:
+                    found.append((process / "cmdline").read_text().replace("\0", " "))
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
 
 
 def test_a_stage_that_leaves_a_process_behind(project: Any) -> None:

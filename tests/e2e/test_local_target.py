@@ -30,7 +30,7 @@ from mlspec.spec.models import Artifact, Deployment, Model, Stage
 
 pytestmark = pytest.mark.slow
 NAME = "tumours"
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 def write_onnx(path, strength):
@@ -133,14 +133,8 @@ def row():
     return dict(zip(data.feature_names.tolist(), data.data[0].tolist(), strict=True))
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
 @pytest.fixture
-def target(tmp_path):
+def target(tmp_path, free_port):
     target = LocalTarget(tmp_path, "here", free_port())
     yield target
     target.destroy(NAME)
@@ -472,15 +466,17 @@ def test_a_supervisor_that_is_ending_by_itself_is_no_obstacle(target, first, row
     """It still holds its lock, but answers nobody any more."""
     run_dir = target.run_dir(NAME)
     run_dir.mkdir(parents=True)
-    dying = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); time.sleep(1)"
+    dying = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); sys.stdin.read()"
+    command = [sys.executable, "-c", dying, str(run_dir / "lock")]
     for act in (lambda: target.stop(NAME), lambda: target.deploy(NAME, first, [row])):
-        with subprocess.Popen([sys.executable, "-c", dying, str(run_dir / "lock")]):
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
             wait_for(lambda: is_alive(run_dir))
+            threading.Timer(1, process.stdin.close).start()
             act()
     assert ask(target.port, [row])[0] == 200
 
 
-def test_a_target_moves_to_another_port(target, first, second, row):
+def test_a_target_moves_to_another_port(target, first, second, row, free_port):
     target.deploy(NAME, first, [row])
     moved = replace(target, port=free_port())
     assert moved.deploy(NAME, second, [row]).url.endswith(str(moved.port))
@@ -510,7 +506,7 @@ def test_stop_start_and_a_supervisor_that_was_killed(target, first, row):
     assert not target.run_dir(NAME).exists()
 
 
-def test_a_long_path_has_its_sockets_elsewhere(tmp_path, first, row):
+def test_a_long_path_has_its_sockets_elsewhere(tmp_path, first, row, free_port):
     root = tmp_path / ("long" * 25)
     root.mkdir()
     target = LocalTarget(root, "here", free_port())
@@ -611,7 +607,7 @@ def test_a_start_that_fails_is_made_good_by_the_next_apply(served):
     assert served.ask(income=1000)[0] == 1
 
 
-def test_a_bento_runs_without_mlspec(first, row, tmp_path):
+def test_a_bento_runs_without_mlspec(first, row, tmp_path, free_port):
     port = free_port()
     command = [sys.executable, "-m", "bentoml", "serve", str(first.bento), "--host", "127.0.0.1"]
     with (tmp_path / "log").open("wb") as log:

@@ -38,7 +38,7 @@ from mlspec.spec.models import Model, Resources, Stage
 MACHINE = Machine()
 vars(MACHINE).update(cpus=8, memory=8 * 2**30, gpus=2)
 TRAIN = Stage(command="train")
-LONG = 20.0
+LONG = 120.0
 """Seconds within which whatever is waited for happens."""
 STATE = ModelState(version=1)
 

@@ -36,7 +36,7 @@ from mlspec.providers.target import Release, Running
 
 READY_SECONDS = 60.0
 DRAIN_SECONDS = 15.0
-REACH_SECONDS = 5.0
+REACH_SECONDS = 30.0
 LOG_TAIL = 20
 KEPT_ENVIRONMENT = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ", "VIRTUAL_ENV")
 """A daemon lives long and must not keep the secrets of the command that started it."""

@@ -25,6 +25,7 @@ import os
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -45,8 +46,9 @@ from mlspec.providers.local.rundir import (
 )
 
 CANDIDATE_SECONDS = 120.0
-LISTEN_SECONDS = 15.0
+LISTEN_SECONDS = 30.0
 IDLE_SECONDS = 1.0
+HANDOVER_SECONDS = 1.0
 ORPHAN_SECONDS = 2.0
 BACKLOG = 2048
 MAX_LINE = 2**20
@@ -164,6 +166,7 @@ class Supervisor:
                 raise Refused(f"there is no command {unknown!r}")
 
     async def _deploy(self, launch: Launch, port: int) -> Mapping[str, Any]:
+        await self._hear_who_left()
         if self._stopping:
             raise Refused("it is being stopped")
         if self._candidate:
@@ -205,6 +208,12 @@ class Supervisor:
             "log": str(candidate.log_file),
             "log_start": log_start,
         }
+
+    async def _hear_who_left(self) -> None:
+        """An apply that was killed takes its candidate along, but that may not be heard yet."""
+        limit = time.monotonic() + HANDOVER_SECONDS
+        while self._candidate and time.monotonic() < limit:
+            await asyncio.sleep(0.02)
 
     def _capture_environment(self, launch: Launch) -> Mapping[str, str]:
         if launch.capture is None:

@@ -23,8 +23,8 @@ def run(root: Path, command: str, **options: object) -> Outcome:
 
 
 def gone(pid: int) -> bool:
-    """Whether the process ended, waiting a little for the kernel to do it."""
-    for _ in range(200):
+    """Whether the process ended, waiting for the kernel to do it."""
+    for _ in range(3000):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except FileNotFoundError:
@@ -81,8 +81,8 @@ def test_the_log_of_a_second_try_follows_the_first(tmp_path: Path) -> None:
 
 
 def test_a_timeout_ends_the_whole_group(tmp_path: Path) -> None:
-    outcome = run(tmp_path, "sleep 60 & echo $!; wait", timeout=0.3)
-    assert (outcome.cause, outcome.detail) == (Cause.TIMEOUT, "ended after its timeout of 0.3 s")
+    outcome = run(tmp_path, "sleep 60 & echo $!; wait", timeout=2)
+    assert (outcome.cause, outcome.detail) == (Cause.TIMEOUT, "ended after its timeout of 2 s")
     assert gone(int(outcome.tail[0]))
 
 
@@ -90,7 +90,7 @@ def test_a_command_that_ignores_the_polite_signal_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "GRACE", 0.2)
-    outcome = run(tmp_path, "trap '' TERM; echo $$; while :; do sleep 1; done", timeout=0.3)
+    outcome = run(tmp_path, "trap '' TERM; echo $$; while :; do sleep 1; done", timeout=2)
     assert outcome.cause is Cause.TIMEOUT
     assert gone(int(outcome.tail[0]))
 
@@ -171,7 +171,7 @@ run_command("echo $$; sleep 60", cwd=root, env=os.environ, log=root / "log",
         assert process.stdout is not None
         command = int(process.stdout.readline())
         process.send_signal(number)
-        assert process.wait(10) == code
+        assert process.wait(60) == code
     assert gone(command)
 
 
