@@ -132,8 +132,7 @@ class DaskExecutor:
             return self._client
 
     def _connect(self) -> Client:
-        for logger in ("distributed", "tornado", "asyncio"):  # errors are said once, by us
-            logging.getLogger(logger).setLevel(logging.CRITICAL)
+        _silence()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # different versions: `mlspec doctor` tells
@@ -154,18 +153,21 @@ class DaskExecutor:
     def _look(self, client: Client, *, anew: bool = False) -> Mapping[str, Mapping[str, Any]]:
         """The workers by address, as they were at most a moment ago."""
         with self._turn:
+            if self._unreachable is not None:
+                raise self._unreachable
             if anew or time.monotonic() - self._looked > LOOK:
                 try:
                     self._workers = dict(client.scheduler_info()["workers"])
                 except Exception as error:
-                    raise self._gone() from error
+                    self._unreachable = self._gone()
+                    raise self._unreachable from error
                 self._looked = time.monotonic()
             return self._workers
 
     def _gone(self) -> RemoteUnreachable:
         return RemoteUnreachable(
-            f"the connection to the scheduler of the cluster {self._name} at {self._address} "
-            "was lost",
+            f"the scheduler of the cluster {self._name} at {self._address} does not answer any "
+            "more",
             hint="start it again and apply again: what was recorded is not run again",
         )
 
@@ -251,11 +253,12 @@ class DaskExecutor:
                 with contextlib.suppress(Exception):
                     future.cancel()
                 return False
-            with contextlib.suppress(RemoteUnreachable):  # then the future is about to end
-                workers = self._look(client)
-                able = workers if allowed is None else workers.keys() & set(allowed)
-                if able and not _lack(wants, {each: workers[each] for each in able}):
-                    seen = time.monotonic()
+            if client.status != "running":
+                raise self._gone()
+            workers = self._look(client)
+            able = workers.keys() if allowed is None else workers.keys() & set(allowed)
+            if not _lack(wants, {each: workers[each] for each in able}):
+                seen = time.monotonic()
             if time.monotonic() - seen > PATIENCE:
                 with contextlib.suppress(Exception):
                     future.cancel()
@@ -319,6 +322,13 @@ class DaskExecutor:
             return Findings(worker=address, checks=(check, *about))
         checks = Findings.model_validate(said).checks
         return Findings(worker=address, checks=(*checks, *about))
+
+
+def _silence() -> None:
+    """Errors are said once, by us."""
+    for name in ("distributed", "tornado", "asyncio", *logging.root.manager.loggerDict):
+        if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 _START_ONE = "start one: dask worker ADDRESS --nthreads 1"

@@ -43,9 +43,12 @@ def _executor(executor: Executor, path: Path) -> Iterator[Problem]:
             message = f"no executor of the kind {show(executor.kind)} is installed"
             yield Problem("MLS049", (*path, "kind"), message, hint)
     elif not _DASK.fullmatch(executor.address):
-        message = f"{show(executor.address)} is not the address of a scheduler"
-        at = (*path, "address") if executor.address else path
-        yield Problem("MLS049", at, message, "write it as tcp://10.0.0.5:8786")
+        hint = "write it as tcp://10.0.0.5:8786"
+        if executor.address:
+            message = f"{show(executor.address)} is not the address of a scheduler"
+            yield Problem("MLS049", (*path, "address"), message, hint)
+        else:
+            yield Problem("MLS049", path, "the `address` of the scheduler is missing", hint, True)
     if escape(executor.address) != executor.address:
         message = "an address holds no control characters"
         yield Problem("MLS049", (*path, "address"), message)
