@@ -47,6 +47,7 @@ def draw(data: Mapping[str, Any], path: Path) -> None:
     sizes = table.sizes("plan, nothing to do")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.margins(y=0.12)
     floor = 0.0
     for label, (size, seconds, color) in sorted(ends.items(), key=lambda item: item[1][1]):
         # a line that ends early has its label above that end: nothing else is there

@@ -108,19 +108,20 @@ python: {{version: "{version}"}}
 {more}"""
 
 _MODEL = """\
-  {name}:
+  {key}:
     owner: retail
-    tags: [{tag}]
+    tags: ["{tag}"]
     stages:
       prepare:
         command: python src/prepare.py {name}
-        inputs: [shops/{name}/data.csv]
-        outputs: [shops/{name}/prepared.csv]
+        inputs: ["shops/{name}/data.csv"]
+        outputs: ["shops/{name}/prepared.csv"]
       train:
         command: python src/train.py {name}
-        inputs: [shops/{name}/prepared.csv]
-        params: {{rate: {rate}}}
-        outputs: [shops/{name}/model.json]
+        inputs: ["shops/{name}/prepared.csv"]
+        params:
+          rate: {rate}
+        outputs: ["shops/{name}/model.json"]
         metrics: shops/{name}/metrics.json
     gates:
       error: {{metric: error, max: 1000}}
@@ -135,7 +136,7 @@ def _head(more: str) -> tuple[str, str]:
 
 
 def _model(name: str, tag: str) -> str:
-    return _MODEL.format(name=name, tag=tag, rate=RATE)
+    return _MODEL.format(key=name, name=name, tag=tag, rate=RATE)
 
 
 def _shards(names: Sequence[str]) -> Files:
@@ -152,6 +153,17 @@ def _files(names: Sequence[str]) -> Files:
     yield _head('include: ["shops/*/model.yaml"]\n')
     for name in names:
         yield f"shops/{name}/model.yaml", "models:\n" + _model(name, "one")
+
+
+def _matrix(names: Sequence[str]) -> Files:
+    """One model for the rows of a table."""
+    model = _MODEL.format(
+        key="shop", name="${matrix.shop}", tag="${matrix.tag}", rate="${matrix.rate}"
+    )
+    about = '    matrix: {from: shops.csv}\n    name: "${matrix.shop}"\n'
+    yield _head("models:\n" + model + about)
+    rows = (f"{name},part-{number // SHARD:03d},{RATE}\n" for number, name in enumerate(names))
+    yield "shops.csv", "shop,tag,rate\n" + "".join(rows)
 
 
 _COMMANDS = """\
@@ -178,7 +190,11 @@ def _sleeps(names: Sequence[str]) -> Files:
     return _commands(names, "sleep 1; ")
 
 
-SPECS: Mapping[str, Callable[[Sequence[str]], Files]] = {"shards": _shards, "files": _files}
+SPECS: Mapping[str, Callable[[Sequence[str]], Files]] = {
+    "files": _files,
+    "matrix": _matrix,
+    "shards": _shards,
+}
 """Ways to write the same spec: path and text of each file."""
 TO_APPLY: Mapping[str, Callable[[Sequence[str]], Files]] = {"copies": _commands, "sleeps": _sleeps}
 """Specs of repositories that are made to be applied."""
@@ -188,13 +204,18 @@ def set_rate(root: Path, spec: str, number: int, rate: float) -> None:
     """Change the param of one model where it is written."""
     name = f"shop-{number:05d}"
     places = {
-        "shards": f"specs/part-{number // SHARD:03d}.yaml",
         "files": f"shops/{name}/model.yaml",
+        "matrix": "shops.csv",
+        "shards": f"specs/part-{number // SHARD:03d}.yaml",
     }
     path = root / places[spec]
-    before, model, after = path.read_text(encoding="utf-8").partition(f"  {name}:\n")
-    changed = re.sub(r"rate: [0-9.]+", f"rate: {rate}", after, count=1)
-    path.write_text(before + model + changed, encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    if spec == "matrix":
+        changed = re.sub(rf"^({name},.*,)[0-9.]+$", rf"\g<1>{rate}", text, flags=re.MULTILINE)
+    else:
+        before, model, after = text.partition(f"  {name}:\n")
+        changed = before + model + re.sub(r"rate: [0-9.]+", f"rate: {rate}", after, count=1)
+    path.write_text(changed, encoding="utf-8")
 
 
 def _data(number: int) -> str:
