@@ -17,6 +17,7 @@ from mlspec.worktree import Worktree
 
 if TYPE_CHECKING:
     from mlspec.dvc.client import Dvc
+    from mlspec.executors.registry import Executors
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class Context:
     logs: Path
     source: Source
     place: str
+    executors: Executors | None = None
+    """Other machines, where there are any."""
     stop: Stop = field(default_factory=Stop)
     writers: Writers = field(default_factory=Writers)
     on_line: Callable[[str, str], None] = lambda _address, _line: None

@@ -11,6 +11,8 @@ from mlspec.compilers.dvc import lock_path, pipeline_path
 from mlspec.dvc.lock import entry_as_dict, entry_from_dict, parse_lock, with_entry
 from mlspec.errors import MlspecError, RemoteUnreachable
 from mlspec.executors import Cause, Job, Outcome
+from mlspec.executors.outputs import check_written
+from mlspec.executors.registry import executor_name
 from mlspec.executors.retry import remove_output, run_with_retries
 from mlspec.fingerprint import entry_fingerprint, entry_outputs
 from mlspec.ledger.paths import run_path, state_path
@@ -18,6 +20,7 @@ from mlspec.ledger.records import ModelState, Record, Run
 from mlspec.metrics import load_metrics
 from mlspec.plan import Action, Step
 from mlspec.providers.context import Change, Context, CutShort
+from mlspec.providers.elsewhere import Result, run_elsewhere, single_files
 from mlspec.resources import FileResource, ModelResource, StageResource
 
 Stamps = dict[tuple[str, str], tuple[int, int, int]]
@@ -38,6 +41,9 @@ def apply(step: Step, context: Context) -> Change:
 
 def _run(resource: StageResource, context: Context) -> Change:
     fingerprint = context.facts.fingerprints[resource.address]
+    model = context.desired.get(ModelResource, f"model.{resource.model}").model
+    if (name := executor_name(resource.stage, model)) is not None:
+        return _run_elsewhere(resource, name, context, fingerprint)
     _bring_inputs(resource, context)
     if changed := _changed_inputs(resource, context):
         raise MlspecError(
@@ -66,12 +72,38 @@ def _run(resource: StageResource, context: Context) -> Change:
             hint="run `mlspec apply --adopt` when storage answers again: it takes the run that "
             "dvc.lock and the cache have, and does not run it once more",
         ) from error
+    return _done(resource, context, Result(outcome, entry, metrics), fingerprint)
+
+
+def _run_elsewhere(
+    resource: StageResource, name: str, context: Context, fingerprint: str
+) -> Change:
+    """Have the executor `name` run it; its outputs are in storage then, and none of them is here.
+
+    What an earlier run left here goes: it would be drift, while absent outputs are none.
+    """
+    result = run_elsewhere(resource, name, context)
+    if result.outcome.cause is Cause.INTERRUPTED:
+        raise CutShort
+    if result.outcome.cause is not Cause.OK:
+        raise _failed(resource, result.outcome, context)
+    context.writers.wrote(resource.address)
+    for path in resource.writes:
+        remove_output(context.root / path)
+    context.worktree.forget(*resource.writes)
+    context.dvc.ignore(pipeline_path(resource.model), resource.name)
+    text = with_entry(_lock_text(resource, context), resource.name, entry_from_dict(result.entry))
+    write_atomic(context.root / lock_path(resource.model), text)
+    return _done(resource, context, result, fingerprint)
+
+
+def _done(resource: StageResource, context: Context, result: Result, fingerprint: str) -> Change:
     run = Run(
         stage=resource.name,
         fingerprint=fingerprint,
-        entry=entry,
-        metrics=metrics,
-        seconds=round(outcome.seconds, 3),
+        entry=result.entry,
+        metrics=result.metrics,
+        seconds=round(result.outcome.seconds, 3),
         commit=context.source.commit,
         dirty=context.source.dirty,
     )
@@ -197,27 +229,8 @@ def _changed_inputs(resource: StageResource, context: Context) -> list[str]:
 
 def _check_written(resource: StageResource, context: Context) -> None:
     """Every output is there and can be kept; what people or services read is a file."""
-    artifact = context.desired.get(ModelResource, f"model.{resource.model}").artifact
-    files = {resource.stage.metrics, resource.stage.predictions, artifact and artifact.path}
-    for path in resource.writes:
-        try:
-            seen = context.worktree.digest(path)
-        except MlspecError as error:
-            remove_output(context.root / path)  # while it is there, no plan can be made
-            raise MlspecError(
-                f"{resource.address} wrote what cannot be kept: {error.message}",
-                hint="have the stage write files and folders, no links",
-            ) from error
-        if seen is None:
-            remove_output(context.root / path)  # a link to nothing
-            raise MlspecError(
-                f"{resource.address} ended well and did not write {path}",
-                hint="write it, or take it out of the stage's outputs",
-            )
-        if path in files and seen.nfiles is not None:
-            raise MlspecError(
-                f"{resource.address} made {path} a folder", hint="have the stage write a file"
-            )
+    single = single_files(resource, context.desired)
+    check_written(context.worktree, resource.address, resource.writes, single)
 
 
 def _check_untouched(
