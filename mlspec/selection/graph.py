@@ -105,6 +105,11 @@ class Graph:
                 return chain.from_iterable(map(self.served, self.spec.deployments))
         return self._files
 
+    def everything(self) -> Iterator[str]:
+        """What all else comes with, and the files that come with nothing."""
+        kinds = ("model", "stage", "gate", "dataset", "deployment")
+        return chain(self._project_files, *map(self.of, kinds))
+
     def files(self, address: str) -> Iterable[str]:
         """The generated files that belong to a resource, or define it."""
         kind, _, rest = address.partition(".")

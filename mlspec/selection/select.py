@@ -112,7 +112,7 @@ class _Evaluation:
     def _name(self, name: Name) -> set[str]:
         """A model stands for its stages and gates too, a deployment for each of its targets."""
         if name.text == "*":
-            return {address for kind in KINDS for address in self._graph.of(kind)}
+            return set(self._graph.everything())
         kind, dot, rest = name.text.partition(".")
         if not dot:
             return self._alone(name)
@@ -159,6 +159,8 @@ class _Evaluation:
 
     def _near(self, kind: str, name: str) -> str:
         """What the writer of an address that nothing has may have meant."""
+        if _is_pattern(name):
+            return _FORMS
         if kind == "model" and "@" in name:
             return "a selection is of models as they are declared, not of their versions"
         if kind == "deployment" and "@" in name:
