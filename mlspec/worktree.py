@@ -240,7 +240,10 @@ class Worktree:
 
     def read_bytes(self, path: str) -> bytes | None:
         """The bytes of a regular file; None if there is none."""
-        return (self.root / path).read_bytes() if self.is_file(path) else None
+        if not self.is_file(path):
+            return None
+        with open(f"{self._base}/{path}", "rb", buffering=0) as file:  # noqa: PTH123
+            return file.read()
 
     def files_below(self, path: str) -> Iterator[str]:
         """Every regular file below the folder `path` (the root: "") that DVC would count."""
@@ -300,11 +303,16 @@ class Worktree:
             raise MlspecError(f"{path!r} is not a path") from error
         if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
             raise MlspecError(f"{path} is neither a file nor a folder")
-        parent = whole.rstrip("/").rpartition("/")[0]
-        if parent not in self._inside:
-            self._check_inside(path, os.path.realpath(parent))
-            self._inside.add(parent)
+        self._check_parent(path, whole.rstrip("/").rpartition("/")[0])
         return found
+
+    def _check_parent(self, path: str, parent: str) -> None:
+        """A folder in one that lies inside does so too, unless it is a link."""
+        if parent in self._inside:
+            return
+        if parent.rpartition("/")[0] not in self._inside or Path(parent).is_symlink():
+            self._check_inside(path, os.path.realpath(parent))
+        self._inside.add(parent)
 
     def _check_inside(self, path: str, real: str) -> None:
         if real != self._base and not real.startswith(f"{self._base}/"):

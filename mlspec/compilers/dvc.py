@@ -14,9 +14,11 @@ import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from mlspec.compilers.generated import GeneratedFile, header
+from mlspec.plan import canonical_json
 from mlspec.spec.models import Dataset, Model, Python, Stage, Storage
 
 SPEC = "mlspec.yaml"
@@ -116,11 +118,16 @@ def compile_pipeline(
         }
         stages[key] = {field: value for field, value in body.items() if value}
     pipeline = "\n".join((f"# {header(source)}", *_yaml({"stages": stages}), ""))
-    values_text = json.dumps(params, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return (
         GeneratedFile(pipeline_path(name), pipeline, owner),
-        GeneratedFile(params_path(name), values_text + "\n", owner),
+        GeneratedFile(params_path(name), _indented(canonical_json(params)), owner),
     )
+
+
+@lru_cache(maxsize=256)
+def _indented(text: str) -> str:
+    """JSON for people; thousands of models often have the same params."""
+    return json.dumps(json.loads(text), indent=2, ensure_ascii=False) + "\n"
 
 
 def compile_storage(storage: Storage, *, source: str = SPEC) -> tuple[GeneratedFile, ...]:
