@@ -1,0 +1,215 @@
+"""A survey of what changed is a survey of everything: the same plan, whatever was edited."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from benchmarks.generate import generate, set_rate
+from mlspec import worktree
+from mlspec.memo import TABLE
+from mlspec.plan import Plan
+from mlspec.reconcile import CACHE, Project, open_project
+
+MODELS = 6
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("made") / "repository"
+    generate(root, MODELS, "files")
+    return root
+
+
+@pytest.fixture
+def root(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository whose models are settled, and whose files count as old at once."""
+    monkeypatch.setattr(worktree, "RACE", -(10**18))
+    root = tmp_path / "repository"
+    shutil.copytree(made, root, symlinks=True)
+    return root
+
+
+def both(root: Path) -> tuple[Plan, Plan]:
+    """The plan from what changed since the last time, and from everything."""
+    with open_project(root) as project:
+        quick = project.plan()
+        return quick, project.plan_of(project.survey())
+
+
+def looked_at(root: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The models that a plan reads."""
+    read = set[str]()
+    from mlspec.resolve import Resolver
+
+    real = Resolver.model
+
+    def model(self: Resolver, name: str) -> object:
+        read.add(name)
+        return real(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Resolver, "model", model)
+        with open_project(root) as project:
+            project.plan()
+    return read
+
+
+def name(number: int) -> str:
+    return f"shop-{number:05d}"
+
+
+def test_what_is_settled_is_not_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(looked_at(root, monkeypatch)) == MODELS
+    assert looked_at(root, monkeypatch) == set()
+    (root / f"shops/{name(2)}/data.csv").write_text("other,data\n1,2\n")
+    assert looked_at(root, monkeypatch) == {name(2)}
+    assert looked_at(root, monkeypatch) == {name(2)}, "until it has been applied"
+
+
+def test_what_all_have_in_common_makes_all_be_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at(root, monkeypatch)
+    (root / "requirements.txt").write_text("numpy==2.0.0\n")
+    assert len(looked_at(root, monkeypatch)) == MODELS
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda cache: cache.write_bytes(b"not a database"),
+        lambda cache: cache.write_bytes(cache.read_bytes()[:5000]),
+        lambda cache: cache.unlink(),
+        lambda cache: (cache.unlink(), cache.mkdir()),
+    ],
+    ids=["another file", "half written", "gone", "a folder"],
+)
+def test_a_cache_that_is_lost_changes_nothing(root: Path, damage: Callable[[Path], object]) -> None:
+    before, _ = both(root)
+    damage(root / CACHE)
+    assert both(root) == (before, before)
+    assert before.empty
+
+
+def test_the_cache_of_another_place_is_not_believed(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both(root)
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(root, elsewhere, symlinks=True)
+    assert len(looked_at(elsewhere, monkeypatch)) == MODELS
+
+
+def edit_data(root: Path, random: Random) -> None:
+    file = root / f"shops/{name(random.randrange(MODELS))}/data.csv"
+    file.write_text(file.read_text() + f"{random.randrange(9)},{random.randrange(9)}\n")
+
+
+def edit_code(root: Path, random: Random) -> None:
+    file = root / "src" / random.choice(["train.py", "prepare.py", "rows.py"])
+    file.write_text(file.read_text() + f"# {random.random()}\n")
+
+
+def add_a_module_that_is_found_first(root: Path, _random: Random) -> None:
+    (root / "src" / "csv.py").write_text("reader = None\n")
+
+
+def edit_param(root: Path, random: Random) -> None:
+    set_rate(root, "files", random.randrange(MODELS), random.choice([0.1, 0.2, 0.3]))
+
+
+def edit_lock(root: Path, random: Random) -> None:
+    lock = root / f"pipelines/{name(random.randrange(MODELS))}/dvc.lock"
+    if lock.exists():
+        lock.write_text(lock.read_text().replace("size: 2", "size: 3", 1))
+
+
+def remove_something(root: Path, random: Random) -> None:
+    model = name(random.randrange(MODELS))
+    place = random.choice(
+        [f"shops/{model}/model.json", f"pipelines/{model}/dvc.lock", f"cards/{model}.md"]
+    )
+    (root / place).unlink(missing_ok=True)
+
+
+def edit_output(root: Path, random: Random) -> None:
+    file = root / f"shops/{name(random.randrange(MODELS))}/prepared.csv"
+    file.write_text(f"something,else\n{random.random()},1\n")
+
+
+def edit_generated(root: Path, random: Random) -> None:
+    file = root / f"pipelines/{name(random.randrange(MODELS))}/params.json"
+    file.write_text(file.read_text() + " ")
+
+
+def leave_the_spec(root: Path, random: Random) -> None:
+    (root / f"specs/{name(random.randrange(MODELS))}.yaml").unlink(missing_ok=True)
+
+
+def go_back(root: Path, _random: Random) -> None:
+    subprocess.run(["git", "checkout", "-q", "--", "."], cwd=root, check=True)
+
+
+def forget_in_the_ledger(root: Path, random: Random) -> None:
+    from mlspec.ledger.entry import make_entry
+    from mlspec.ledger.paths import state_path
+
+    with open_project(root) as project:
+        path = state_path(name(random.randrange(MODELS)))
+        project.ledger.record({path: None}, make_entry(project.git, "test"))
+
+
+EDITS = [
+    edit_data,
+    edit_code,
+    add_a_module_that_is_found_first,
+    edit_param,
+    edit_lock,
+    remove_something,
+    edit_output,
+    edit_generated,
+    leave_the_spec,
+    go_back,
+    forget_in_the_ledger,
+]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_edits_give_the_plan_of_everything(root: Path, seed: int) -> None:
+    random = Random(seed)
+    done = []
+    for _ in range(25):
+        edit = random.choice(EDITS)
+        edit(root, random)
+        done.append(edit.__name__)
+        # Two changes within one tick of the file system's clock may have one stamp.
+        time.sleep(0.02)
+        quick, whole = both(root)
+        assert quick == whole, done
+
+
+def test_the_memory_is_small(root: Path) -> None:
+    with open_project(root) as project:
+        project.plan()
+        kept = sum(len(value) for _, value in cache_of(project).items(TABLE))
+    assert kept / MODELS < 6000
+
+
+def cache_of(project: Project):
+    assert project.worktree.cache is not None
+    return project.worktree.cache
+
+
+def test_plans_as_json_are_the_same(root: Path) -> None:
+    edit_data(root, Random(1))
+    quick, whole = both(root)
+    assert json.dumps(quick.as_dict()) == json.dumps(whole.as_dict())
+    assert not quick.empty
