@@ -11,6 +11,7 @@ MLS040-049   references between resources
 MLS050-059   gates
 MLS060-069   paths
 MLS070-079   commands, URLs and other values for other programs
+MLS080-089   models with a matrix
 MLS600-609   files that the spec names and the repository lacks
 ===========  =====================================================
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mlspec.spec.models import DEFAULTABLE
+from mlspec.spec.models import DEFAULTABLE, TEMPLATE_KEYS
 from mlspec.spec.suggest import did_you_mean, known_words, mapping_expected
 from mlspec.spec.tree import Node, Problem
 
@@ -40,25 +40,33 @@ def merge_defaults(top: Node) -> Node:
         for section, given in defaults.value.items():
             members = value.get(section)
             if section in DEFAULTABLE and members is not None:
-                value[section] = _complete_members(members, given)
+                value[section] = _complete_members(members, usable(given))
     keys = {key: node for key, node in top.keys.items() if key in value}
     return top.holding(value, keys)
+
+
+def usable(given: Node) -> Node:
+    """What defaults may say: not which members there are, which each model says for itself."""
+    if not isinstance(given.value, dict) or given.value.keys().isdisjoint(TEMPLATE_KEYS):
+        return given
+    value = {key: node for key, node in given.value.items() if key not in TEMPLATE_KEYS}
+    return given.holding(value, given.keys)
 
 
 def _complete_members(members: Node, given: Node) -> Node:
     if not isinstance(members.value, dict) or not isinstance(given.value, dict):
         return members
-    value = {name: _complete(member, given) for name, member in members.value.items()}
+    value = {name: complete(member, given) for name, member in members.value.items()}
     return members.holding(value, members.keys)
 
 
-def _complete(member: Node, given: Node) -> Node:
+def complete(member: Node, given: Node) -> Node:
     """Mappings are completed key by key; anything else that the member says stands as it is."""
     if not isinstance(member.value, dict) or not isinstance(given.value, dict):
         return member
     value = dict(member.value)
     for key, node in given.value.items():
-        value[key] = _complete(value[key], node) if key in value else node
+        value[key] = complete(value[key], node) if key in value else node
     return member.holding(value, {**given.keys, **member.keys})
 
 

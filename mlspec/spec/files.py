@@ -89,7 +89,7 @@ def check_relative(path: str) -> None:
     """Raises :class:`UnreadableError` for a path or pattern that the spec may not read."""
     steps = path.split("/")
     if path.startswith(("/", "~")) or ".." in steps or "\\" in path or "$" in path:
-        raise UnreadableError("a pattern is relative to the root file and stays below it")
+        raise UnreadableError("it is not relative to the root file, or leaves its folder")
     if escape(path) != path or not path.strip("./"):
         raise UnreadableError("it is not a pattern of file names")
     if steps[0] in (".git", ".dvc", ".mlspec"):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from mlspec.spec.models import Spec
+from mlspec.spec.models import TEMPLATE_KEYS, Spec
 from mlspec.spec.show import show
 from mlspec.spec.suggest import did_you_mean, known_words
 from mlspec.spec.tree import Node, Path, Problem, find
@@ -76,6 +76,8 @@ def explain(error: ErrorDetails, top: Node) -> Problem:
 
 def _unknown(path: Path) -> Problem:
     known = fields_at(path[:-1])
+    if len(path) == 3 and path[0] == "models":
+        known += TEMPLATE_KEYS
     hint = did_you_mean(str(path[-1]), known) or known_words(known)
     return Problem("MLS010", path, "unknown key", hint, on_key=True)
 

@@ -60,8 +60,10 @@ def load_spec(root: Path, cache: Cache | None = None) -> Loaded:  # noqa: ARG001
     """The spec of the repository at `root`; raises :class:`SpecError` with all its problems."""
     read = read_spec(root)
     spec = read.spec
+
     def digest_of(value):
         return "sha256:" + hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
     head = digest_of(spec.model_dump(mode="json", exclude={"include", "limits", "models"}))
     digests = {n: digest_of(m.model_dump(mode="json")) for n, m in spec.models.items()}
     return Loaded(
@@ -69,7 +71,10 @@ def load_spec(root: Path, cache: Cache | None = None) -> Loaded:  # noqa: ARG001
         digest=digest_of({"head": head, "models": digests}),
         head_digest=head,
         model_digests=digests,
-        interfaces={n: interface_of(face_of(m, find(read.top, ("models", n)).plain()), spec.datasets) for n, m in spec.models.items()},
+        interfaces={
+            n: interface_of(face_of(m, find(read.top, ("models", n)).plain()), spec.datasets)
+            for n, m in spec.models.items()
+        },
         files=read.files,
         top=read.top,
     )

@@ -273,3 +273,6 @@ DEFAULTABLE: Mapping[str, type[Section]] = {
     "deployments": Deployment,
 }
 """The sections whose members take what `defaults` gives them."""
+
+TEMPLATE_KEYS = ("matrix", "name", "overrides")
+"""Keys of a model that stands for many; none of its members has them."""

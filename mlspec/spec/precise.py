@@ -14,9 +14,9 @@ Comes in: the root folder of a repository. Goes out: :class:`Read`, or one
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from mlspec.spec.files import UnreadableError, read_inside, resolve_pattern
 from mlspec.spec.interfaces import face_of
 from mlspec.spec.invalid import explain
 from mlspec.spec.literals import check_literals
+from mlspec.spec.matrix import Expanded, expand_matrices
 from mlspec.spec.models import Spec
 from mlspec.spec.sections import merge
 from mlspec.spec.show import show
@@ -153,11 +154,12 @@ def _build(top: Node, root: Path) -> tuple[Spec | None, Node, list[Diagnostic]]:
     """
     literals = list(islice(check_literals(top), MAX_FOUND))
     found = list(check_defaults(top))
-    merged = merge_defaults(top)
+    expanded = expand_matrices(merge_defaults(top), partial(read_inside, root))
+    merged = expanded.top
     unbuilt = list(check_unbuilt(merged))
     found += unbuilt
     usable = without(merged, {left_out(problem) for problem in unbuilt})
-    names = Names.of(merged)
+    names = Names.of(merged, complete=expanded.complete)
     spec, invalid = _validate(usable)
     found += invalid
     if spec is None:
@@ -170,24 +172,47 @@ def _build(top: Node, root: Path) -> tuple[Spec | None, Node, list[Diagnostic]]:
     found += islice(check_project(merged), MAX_FOUND)
     found += islice(names.check(), MAX_FOUND)
     if checked is not None:
-        found += islice(_check(checked, names, usable), MAX_FOUND)
+        found += islice(_check(checked, names, usable, expanded.families), MAX_FOUND)
         found += islice(_check_disk(checked, root), MAX_FOUND)
     said = {problem.path for problem in literals}
-    located = [
-        diagnose(problem, top if problem.path[:1] == ("defaults",) else merged)
-        for problem in [*literals, *(each for each in found if each.path not in said)]
-    ]
-    return spec, merged, located
+    problems = [diagnose(problem, top) for problem in literals]
+    for some in (expanded.problems, found):
+        # A value that is wrong in itself is wrong in what comes of it, and said once.
+        places = {problem.place for problem in problems}
+        located = _locate((each for each in some if each.path not in said), top, expanded)
+        problems += [each for each in located if each.place not in places]
+    return spec, merged, problems
 
 
-def _check(spec: Spec, names: Names, written: Node) -> Iterator[Problem]:
+def _locate(problems: Iterable[Problem], top: Node, expanded: Expanded) -> list[Diagnostic]:
+    """The problems with their places; one that members of a matrix share is there once."""
+    shared: dict[tuple[object, ...], int] = {}
+    located: list[Diagnostic] = []
+    for problem in problems:
+        whole = top if problem.path[:1] == ("defaults",) else expanded.top
+        each = diagnose(problem, whole)
+        family = expanded.families.get(each.address.removeprefix("model."))
+        if family is not None:
+            key = (family, each.code, each.message, each.field, each.place)
+            first = shared.setdefault(key, len(located))
+            if first != len(located):
+                hint = f"{problem.hint}; " if problem.hint else ""
+                located[first] = replace(located[first], hint=f"{hint}other members have it too")
+                continue
+        located.append(each)
+    return located
+
+
+def _check(
+    spec: Spec, names: Names, written: Node, families: Mapping[str, str]
+) -> Iterator[Problem]:
     """Every problem of a spec whose types are right."""
     yield from check_head(spec)
     faces = {}
     for name, model in spec.models.items():
         yield from check_model(name, model, spec.datasets, written)
         faces[name] = face_of(model, find(written, ("models", name)).plain())
-    yield from check_together(spec, faces, names, {})
+    yield from check_together(spec, faces, names, families)
 
 
 def _check_disk(spec: Spec, root: Path) -> Iterator[Problem]:

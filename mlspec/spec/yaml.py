@@ -302,6 +302,8 @@ class _Reader:
         context = getattr(error, "context", None)
         message = f"not valid YAML: {f'{context}, ' if context else ''}{problem}"
         hint = "look at this line and the one above it: an unclosed quote, bracket or missing colon"
+        if "${" in source:
+            hint = "inside brackets, put a text that holds `${...}` in quotes"
         place = self.file.place(line + 1, column + 1, 1)
         return Diagnostic("MLS006", shorten(escape(message), 160), place=place, hint=hint)
 

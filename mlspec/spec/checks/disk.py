@@ -41,9 +41,7 @@ class Disk:
                 yield from self._check(at, path)
         yield from _requirements(spec, self._root)
 
-    def check_model(
-        self, name: str, model: Model, datasets: Container[str]
-    ) -> Iterator[Problem]:
+    def check_model(self, name: str, model: Model, datasets: Container[str]) -> Iterator[Problem]:
         """Problems of what a model names."""
         for at, path, _ in declared_in(name, model, datasets):
             yield from self._check(at, path)

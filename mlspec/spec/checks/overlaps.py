@@ -126,7 +126,11 @@ def _written_twice(outputs: Iterable[Written], families: Mapping[str, str]) -> I
         message = f"`{output.path}` is written by {who} already"
         hint = "give each output a path of its own"
         family = families.get(output.model)
-        if family is not None and other.model != output.model and families.get(other.model) == family:
+        if (
+            family is not None
+            and other.model != output.model
+            and families.get(other.model) == family
+        ):
             message = f"members of the matrix share `{output.path}`: {who} writes it too"
             hint = "put `${matrix.KEY}` into it, so that each member writes a path of its own"
         yield Problem("MLS042", output.at, message, hint)
