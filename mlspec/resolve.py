@@ -93,10 +93,10 @@ class Resolver:
     def producers(self) -> Mapping[str, str]:
         """The address of the stage that writes a path."""
         return {
-            path: f"stage.{model_name}.{stage_name}"
-            for model_name, model in self.spec.models.items()
-            for stage_name, stage in model.stages.items()
-            for path in stage_paths(stage, datasets={}).writes
+            path: f"stage.{model}.{stage}"
+            for model, interface in self.loaded.interfaces.items()
+            for stage, flow in interface.stages.items()
+            for path in flow.writes
         }
 
     @cached_property

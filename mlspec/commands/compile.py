@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlspec.errors import ExitCode
 from mlspec.plan import Action, Step
-from mlspec.planner import check_files, keep_selected
+from mlspec.planner import file_steps, keep_selected
 from mlspec.providers.files import delete_file, write_file
 from mlspec.reconcile import Project, open_project
 from mlspec.render.console import Console
@@ -21,7 +21,7 @@ def compile_files(
     """Write what differs; with `check` write nothing, and 1 when something does."""
     with open_project(start, select) as project:
         selected = project.selected
-        steps = check_files(project.desired, project.observe(), project.recorded())
+        steps = file_steps(project.facts)
         if selected is not None:
             steps, _ = keep_selected(steps, selected)
         if not check:
@@ -47,7 +47,7 @@ def _write(project: Project, step: Step) -> None:
     if step.action is Action.DELETE:
         delete_file(project.root, _path(step))
     else:
-        text = project.desired.get(FileResource, step.address).generated.text
+        text = project.facts.desired.get(FileResource, step.address).generated.text
         write_file(project.root, _path(step), text)
 
 

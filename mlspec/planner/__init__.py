@@ -43,8 +43,8 @@ __all__ = [
     "Recorded",
     "Settled",
     "check_deletes",
-    "check_files",
     "conclude",
+    "file_steps",
     "keep_selected",
     "make_destroy_plan",
     "make_plan",
@@ -183,11 +183,11 @@ def make_restore_plan(
     return conclude(facts, commit=commit, ledger=ledger)
 
 
-def check_files(desired: Desired, observed: Observed, recorded: Recorded) -> tuple[Step, ...]:
+def file_steps(facts: Facts) -> tuple[Step, ...]:
     """The steps of generated files alone."""
-    facts = Facts(desired, observed, recorded)
-    plan_files(facts)
-    return tuple(facts.steps[address] for address in sorted(facts.steps))
+    return tuple(
+        step for address, step in sorted(facts.steps.items()) if address.startswith("file.")
+    )
 
 
 def make_destroy_plan(

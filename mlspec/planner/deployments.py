@@ -26,11 +26,12 @@ def plan_deployment(facts: Facts, resource: DeploymentResource) -> None:
         return
     version = facts.recorded.version(resource.deployment.model, number)
     if version is None or version.artifact is None:
-        raise MlspecError(
+        facts.refusal = MlspecError(
             f"the ledger names version {number} of model.{resource.deployment.model} "
             "and does not have it",
             hint="fetch the ledger from the remote that has it",
         )
+        return
     release = release_digest(
         resource.service, resource.settings, version.artifact.md5, version.number
     )

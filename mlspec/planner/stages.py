@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from graphlib import TopologicalSorter
+from typing import Any
 
 from mlspec.fingerprint import entry_fingerprint, entry_outputs, stage_fingerprint
 from mlspec.ledger.records import Run
@@ -86,10 +87,7 @@ def _plan_restore(facts: Facts, resource: StageResource, run: Run, observed: Obs
         return
     if not observed.outputs:
         return
-    if observed.entry == run.entry:
-        seen = run.fingerprint
-    else:
-        seen = entry_fingerprint(observed.entry) if observed.entry else None
+    seen = _fingerprint(observed.entry, run) if observed.entry else None
     if (
         observed.entry is None
         or seen != run.fingerprint
@@ -109,6 +107,10 @@ def _plan_restore(facts: Facts, resource: StageResource, run: Run, observed: Obs
             f"outputs {path}", outputs[path], outputs[path], observed.outputs[path]
         )
     _add(facts, resource, Action.RESTORE, Consequence.NONE, reason, (change,))
+
+
+def _fingerprint(entry: Mapping[str, Any], run: Run) -> str:
+    return run.fingerprint if entry == run.entry else entry_fingerprint(entry)
 
 
 def _compare_last(
