@@ -179,24 +179,24 @@ class _Committed(Worktree):
 
 
 def _commits(git: Git, revisions: str) -> tuple[str, str | None]:
-    """The ends of a difference; the second is none for the worktree."""
+    """The ends of a difference; the second is none for the worktree. One left out is HEAD."""
     if "..." in revisions:
-        first, second = (_commit(git, each) for each in revisions.split("...", 1))
+        first, second = (_commit(git, each or "HEAD") for each in revisions.split("...", 1))
         base = git.merge_base(first, second)
         if not base:
             message = f"`{revisions}` have no commit in common"
             raise SelectionError(message, hint="fetch the whole history: git fetch --unshallow")
         return base, second
     if ".." in revisions:
-        first, second = (_commit(git, each) for each in revisions.split("..", 1))
+        first, second = (_commit(git, each or "HEAD") for each in revisions.split("..", 1))
         return first, second
     return _commit(git, revisions), None
 
 
 def _commit(git: Git, revision: str) -> str:
-    if not revision or revision.startswith("-"):
-        message = f"`{revision}` is not a revision" if revision else "a revision is missing"
-        raise SelectionError(message, hint="such as changed:main...HEAD or changed:HEAD~1")
+    if revision.startswith("-"):
+        hint = "such as changed:main...HEAD or changed:HEAD~1"
+        raise SelectionError(f"`{revision}` is not a revision", hint=hint)
     asked = ("--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     said = git.call("rev-parse", *asked).stdout.decode("utf-8", "replace").strip()
     if not _COMMIT.fullmatch(said):

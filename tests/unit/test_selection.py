@@ -166,7 +166,7 @@ def test_the_company_has_thirty_models() -> None:
     assert len(GRAPH.models) == 30
 
 
-# What the graph says is what planning finds --------------------------------------------------------
+# What the graph says is what planning finds -------------------------------------------------------
 
 
 def test_the_graph_has_the_resources_that_a_plan_is_of(tmp_path: Path) -> None:
