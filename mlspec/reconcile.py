@@ -52,7 +52,9 @@ if TYPE_CHECKING:
 CACHE = Path(OWN, "cache", "cache.db")
 SHARED = ("model.", "deployment.")
 """Steps whose records go to the remote at once; others may wait for the end."""
-NEEDS_DVC = {Action.RUN, Action.RESTORE, Action.ADOPT, Action.DEPLOY, Action.ROLLBACK}
+USES_DVC = {Action.RUN, Action.RESTORE, Action.ADOPT, Action.DEPLOY, Action.ROLLBACK}
+BRINGS_BACK = {Action.RESTORE, Action.ADOPT}
+"""Steps that put files into the worktree, which only DVC itself does."""
 
 
 @dataclass
@@ -236,7 +238,7 @@ def apply_project(
     recorded = project.recorded()
     stop, machine = Stop(), Machine()
     executors = Executors(project.git, project.loaded.spec.executors)
-    with Dvc(project.root) as dvc, closing(executors):
+    with Dvc(project.root, project.worktree.digest) as dvc, closing(executors):
         context = Context(
             root=project.root,
             desired=project.facts.desired,
@@ -251,8 +253,9 @@ def apply_project(
             executors=executors,
             stop=stop,
         )
-        if any(step.action in NEEDS_DVC for step in plan.steps):
-            dvc.warm_up()
+        actions = {step.action for step in plan.steps}
+        if actions & USES_DVC:
+            dvc.warm_up(brings_back=bool(actions & BRINGS_BACK))
         report = apply_plan(
             plan,
             context,

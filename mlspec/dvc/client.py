@@ -1,7 +1,9 @@
-"""DVC, as the rest of mlspec sees it: a child process that is started when it is first needed.
+"""DVC, as the rest of mlspec sees it.
 
-Comes in: paths and names of stages. Goes out: files where DVC puts them, or an error in words. The
-protocol and what each request does are in :mod:`mlspec.dvc.worker`.
+Comes in: paths and names of stages. Goes out: files where DVC puts them, or an error in words. What
+is asked for often is done here (:mod:`mlspec.dvc.direct`), if the repository is as mlspec generates
+it. The rest is done by DVC in a child process, started when it is first needed; the protocol and
+what each request does are in :mod:`mlspec.dvc.worker`.
 """
 
 from __future__ import annotations
@@ -17,6 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from mlspec.dvc.commit import Digest
+from mlspec.dvc.direct import Direct
+from mlspec.dvc.locking import Busy
+from mlspec.dvc.settings import Unusual
 from mlspec.errors import Locked, MlspecError, RemoteUnreachable
 
 LOG = Path(".mlspec", "logs", "dvc.log")
@@ -41,8 +47,10 @@ _DOING = {
 class Dvc:
     """Requests are carried out one after the other, from whatever thread. A context manager."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, digest: Digest | None = None) -> None:
+        """`digest` says what a file or folder holds now; without it, inputs are read anew."""
         self._root = root
+        self._direct = Direct(root, digest)
         self._turn = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
 
@@ -74,7 +82,7 @@ class Dvc:
 
     def commit(self, dvcfile: str, stage: str) -> None:
         """Record what `stage` wrote: cache, dvc.lock, .gitignore, run cache."""
-        self._ask("commit", dvcfile=dvcfile, stage=stage)
+        self._do("commit", dvcfile=dvcfile, stage=stage)
 
     def checkout(self, dvcfile: str, stage: str | None = None) -> None:
         """Bring what dvc.lock or a `.dvc` file records, from the cache, else from storage."""
@@ -82,7 +90,7 @@ class Dvc:
 
     def push(self, dvcfile: str, stage: str | None = None) -> None:
         """Have in storage what dvc.lock or a `.dvc` file records."""
-        self._ask("push", dvcfile=dvcfile, stage=stage)
+        self._do("push", dvcfile=dvcfile, stage=stage)
 
     def fetch(self, outs: Mapping[str, str]) -> dict[str, Path]:
         """Have objects in the cache, and say where; `outs`: md5 by any name for it.
@@ -90,7 +98,7 @@ class Dvc:
         The worktree is left alone, so this gives the bytes of an earlier version. Do not write to
         the paths that it answers.
         """
-        places: dict[str, str] = self._ask("fetch", outs=dict(outs))
+        places: dict[str, str] = self._do("fetch", outs=dict(outs))
         return {name: Path(place) for name, place in places.items()}
 
     def place(self, outs: Mapping[str, str]) -> None:
@@ -123,10 +131,33 @@ class Dvc:
         status: dict[str, Any] = self._ask("status", targets=list(targets))
         return status
 
-    def warm_up(self) -> None:
-        """Start the process now, so that it is ready when the first request comes."""
+    def warm_up(self, *, brings_back: bool) -> None:
+        """Start the process now if it will be needed, so that it is ready for the first request.
+
+        It is needed to bring files back, and for all else where DVC's settings ask for it.
+        """
+        if brings_back or self._direct.needs_help():
+            with self._turn:
+                self._started()
+
+    def _do(self, do: str, **arguments: Any) -> Any:
+        """Carry a request out here; leave it to the process if that is too much asked."""
         with self._turn:
-            self._started()
+            try:
+                return getattr(self._direct, do)(**arguments)
+            except Unusual:
+                pass
+            except Busy as error:
+                raise _error(do, "locked", str(error)) from error
+            except OSError as error:
+                where = f"{error.filename}: " if error.filename else ""
+                message = f"{where}{error.strerror or error}"
+                if do != "commit":
+                    raise _error(do, "unreachable", message) from error
+                raise MlspecError(
+                    f"cannot {_DOING[do]}: {message}", hint="mend the cause and apply again"
+                ) from error
+        return self._ask(do, **arguments)
 
     def _ask(self, do: str, **arguments: Any) -> Any:
         with self._turn:

@@ -38,8 +38,13 @@ def md5_of_file(path: Path) -> str:
 
 def md5_of_dir(files: Mapping[str, str]) -> str:
     """The digest of a folder, given the md5 of each file by its path from the folder."""
+    return md5_of_bytes(dir_listing(files)) + DIRECTORY
+
+
+def dir_listing(files: Mapping[str, str]) -> bytes:
+    """What DVC keeps of a folder: the md5 of each file by its path from the folder."""
     listing = [{"md5": md5, "relpath": path} for path, md5 in sorted(files.items())]
-    return md5_of_bytes(json.dumps(listing, sort_keys=True).encode()) + DIRECTORY
+    return json.dumps(listing, sort_keys=True).encode()
 
 
 def md5_of_bytes(data: bytes) -> str:

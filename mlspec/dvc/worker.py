@@ -22,8 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-PATIENCE = 300.0
-"""Seconds to wait for another process that holds DVC's lock."""
+from mlspec.dvc.locking import PATIENCE
 
 _NETWORK_MODULES = frozenset(
     {"aiobotocore", "aiohttp", "asyncssh", "azure", "botocore", "gcsfs", "google", "httpx"}

@@ -1,0 +1,83 @@
+"""DVC's settings, as far as mlspec can tell what they mean.
+
+Comes in: a repository. Goes out: where its storage is; :class:`Unusual` if there is any setting
+that mlspec does not generate and that changes what DVC writes, or how.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_SECTION = re.compile(r"""\[\s*('?)([\w-]+(?: "[^"'\[\]]+")?)\1\s*\]""")
+_OPTION = re.compile(r"""(\w+)\s*=\s*(?:([^\s"'#,%][^"'#,%]*)|"([^"%]*)"|'([^'%]*)')""")
+_HARMLESS = frozenset(
+    {"analytics", "check_update", "checksum_jobs", "interactive", "remote", "site_cache_dir"}
+)
+"""Of the section `core`: they change nothing about what is written."""
+_OFF = frozenset({"autostage", "hardlink_lock", "no_scm"})
+"""Of the section `core`: they change nothing while they are false."""
+_OF_A_FOLDER = frozenset({"url", "jobs", "checksum_jobs"})
+
+
+class Unusual(Exception):
+    """What is asked for is not as mlspec generates it: DVC itself must do it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`storage` is the folder of the default remote; None if it is anything else."""
+
+    storage: Path | None
+
+
+def load_settings(root: Path) -> Settings:
+    """What all of DVC's files of settings say of the repository at `root`."""
+    settings: dict[str, dict[str, str]] = {}
+    for path in (*_beyond_repository(), root / ".dvc/config", root / ".dvc/config.local"):
+        for section, option, value in _read(path):
+            settings.setdefault(section, {})[option] = value
+    core = settings.get("core", {})
+    if settings.get("cache") or not all(
+        option in _HARMLESS or (option in _OFF and value.lower() == "false")
+        for option, value in core.items()
+    ):
+        raise Unusual
+    remote = settings.get(f'remote "{core.get("remote", "").lower()}"', {})
+    url = remote.get("url", "")
+    folder = bool(url) and remote.keys() <= _OF_A_FOLDER and "://" not in url and url[0] != "~"
+    return Settings(Path(os.path.normpath(root / ".dvc" / url)) if folder else None)
+
+
+def _beyond_repository() -> Iterator[Path]:
+    """The files of the machine and of the user, weakest first."""
+    import platformdirs
+
+    system = os.environ.get("DVC_SYSTEM_CONFIG_DIR")
+    user = os.environ.get("DVC_GLOBAL_CONFIG_DIR")
+    yield Path(system or platformdirs.site_config_dir("dvc", "iterative"), "config")
+    yield Path(user or platformdirs.user_config_dir("dvc", "iterative"), "config")
+
+
+def _read(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Section, option and value of each line; the names in small letters."""
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise Unusual from error
+    section = ""
+    for line in map(str.strip, text.splitlines()):
+        if not line or line.startswith("#"):
+            continue
+        if found := _SECTION.fullmatch(line):
+            section = found[2].lower()
+        elif section and (found := _OPTION.fullmatch(line)):
+            value = next(value for value in found.groups()[1:] if value is not None)
+            yield section, found[1].lower(), value.strip()
+        else:
+            raise Unusual
