@@ -38,6 +38,9 @@ from mlspec.spec.suggest import did_you_mean
 from mlspec.worktree import Worktree
 
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
+_FETCH = (
+    "fetch it if another repository has it; in CI, check out the whole history (fetch-depth: 0)"
+)
 
 
 def find_touched(git: Git, resolver: Resolver, revisions: str) -> set[str]:
@@ -185,7 +188,7 @@ def _commits(git: Git, revisions: str) -> tuple[str, str | None]:
         base = git.merge_base(first, second)
         if not base:
             message = f"`{revisions}` have no commit in common"
-            raise SelectionError(message, hint="fetch the whole history: git fetch --unshallow")
+            raise SelectionError(message, hint=_FETCH)
         return base, second
     if ".." in revisions:
         first, second = (_commit(git, each or "HEAD") for each in revisions.split("..", 1))
@@ -201,9 +204,7 @@ def _commit(git: Git, revision: str) -> str:
     said = git.call("rev-parse", *asked).stdout.decode("utf-8", "replace").strip()
     if not _COMMIT.fullmatch(said):
         heads = (ref.removeprefix("refs/heads/") for ref in git.refs("refs/heads"))
-        hint = (
-            did_you_mean(revision, heads) or f"if it exists, fetch it: git fetch origin {revision}"
-        )
+        hint = did_you_mean(revision, heads) or _FETCH
         raise SelectionError(f"Git has no commit `{revision}` here", hint=hint)
     return said
 

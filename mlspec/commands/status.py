@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from mlspec.ledger.history import last_of
@@ -57,7 +58,7 @@ def status(start: Path, console: Console, *, select: Sequence[str], as_json: boo
         about = {"selection": plan.selection, "partial": partial}
         console.say_json({"models": models, "deployments": deployments, "steps": pending, **about})
         return 0
-    _render(console, models, deployments, pending)
+    _render(console, models, deployments, pending, plan.selection)
     if partial is not None:
         left = f"{_count(partial['steps'], 'step')} {'is' if partial['steps'] == 1 else 'are'} left"
         expression = escape(partial["selection"])
@@ -143,6 +144,7 @@ def _render(
     models: list[dict[str, Any]],
     deployments: list[dict[str, Any]],
     pending: int,
+    selection: str,
 ) -> None:
     style = console.style
     colors = {"in step": "green", "out of step": "yellow", "held": "red"}
@@ -160,7 +162,9 @@ def _render(
         url = f"  {row['url']}" if row["url"] else ""
         state = style.paint(row["state"], colors[row["state"]])
         console.say(f"{row['address']}: {serving}{health}, {state}{_note(row)}{url}")
-    tail = f"{_count(pending, 'step')} to do: `mlspec plan`" if pending else "nothing to do"
+    option = f" --select {quote(selection)}" if selection else ""
+    look = escape(f"`mlspec plan{option}`")
+    tail = f"{_count(pending, 'step')} to do: {look}" if pending else "nothing to do"
     console.say(
         f"{_count(len(models), 'model')}, {_count(len(deployments), 'deployment')}; {tail}."
     )
