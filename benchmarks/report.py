@@ -24,6 +24,7 @@ GROWTH = (
     "plan, cold",
     "compile, nothing to do",
     "compile, cold",
+    "apply",
 )
 MOST_GROWTH = 2.2
 BY_STAGES = ("the commands alone", "apply", "dvc repro", "apply --jobs 1", "apply --jobs 2")
@@ -171,7 +172,8 @@ def _growth(table: Table) -> Iterator[Bound]:
         for size in table.sizes(work):
             if 2 * size in table.samples[work]:
                 worst = max(table.ratios(work, 2 * size, work, size))
-                yield Bound(f"{work}: {size:,} to {2 * size:,} models", worst, MOST_GROWTH, "x")
+                of = "stages" if work in BY_STAGES else "models"
+                yield Bound(f"{work}: {size:,} to {2 * size:,} {of}", worst, MOST_GROWTH, "x")
     for size in table.sizes("plan, cold"):
         if 2 * size in table.samples["plan, cold"]:
             grown = _memory(table, 2 * size) / _memory(table, size)

@@ -24,6 +24,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from benchmarks import chart, report
 from benchmarks.generate import SPECS, data_path, set_rate
@@ -51,10 +52,22 @@ def main() -> int:
         os.environ["DVC_SITE_CACHE_DIR"] = str(folder / "site")
         for size in sorted(options.sizes):
             _measure_plans(results, folder / f"models-{size}", size, options)
-        if options.stages:
-            _measure_apply(results, folder, options.stages, options.runs)
+            _save(results, options)
+        for stages in options.stages:
+            _measure_apply(results, folder, stages, options.runs)
+            _save(results, options)
         if options.seconds:
             _measure_jobs(results, folder, options.seconds)
+    data = _save(results, options)
+    text, missed = report.render(data)
+    sys.stdout.write(text)
+    (options.out / "scale.md").write_text(text, encoding="utf-8")
+    chart.draw(data, options.out / "scale.png")
+    return 1 if missed else 0
+
+
+def _save(results: Results, options: argparse.Namespace) -> Mapping[str, Any]:
+    """What is known so far: the next repository may take an hour."""
     data = {
         "machine": machine(),
         "software": _software(),
@@ -65,13 +78,9 @@ def main() -> int:
             for work, sizes in results.items()
         },
     }
-    text, missed = report.render(data)
-    sys.stdout.write(text)
     options.out.mkdir(exist_ok=True, parents=True)
     (options.out / "scale.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    (options.out / "scale.md").write_text(text, encoding="utf-8")
-    chart.draw(data, options.out / "scale.png")
-    return 1 if missed else 0
+    return data
 
 
 def _options() -> argparse.Namespace:
@@ -81,7 +90,7 @@ def _options() -> argparse.Namespace:
     add("--spec", choices=sorted(SPECS), default="shards", help="how the spec is written")
     add("-n", "--runs", type=int, default=5, help="of each command; the median counts")
     add("--dvc-up-to", type=int, default=1000, help="most models that `dvc status` is asked about")
-    add("--stages", type=int, default=100, help="of the apply beside `dvc repro`; 0 for none")
+    add("--stages", type=int, nargs="*", default=[100, 200], help="of applies beside `dvc repro`")
     add("--seconds", type=int, default=20, help="stages of 1 s on two jobs; 0 for none")
     add("--folder", type=Path, help="where to make the repositories; else as TMPDIR says")
     add("--out", type=Path, default=RESULTS, help="where the results go")
