@@ -7,7 +7,7 @@ address, and :class:`Desired` holds them by address.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -172,6 +172,18 @@ class Desired:
     spec: Spec
     digest: str
     resources: Mapping[str, Resource]
+    _serving: dict[str, list[DeploymentResource]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def deployments_of(self, model: str) -> tuple[DeploymentResource, ...]:
+        """Where a model is served, the target that comes last first."""
+        if not self._serving:
+            self._serving[""] = []  # so that this is done once even if nothing is deployed
+            for resource in self.of(DeploymentResource):
+                self._serving.setdefault(resource.deployment.model, []).append(resource)
+        found = self._serving.get(model, ())
+        return tuple(sorted(found, key=lambda each: (-len(each.after), each.address)))
 
     def of(self, kind: type[Kind]) -> Iterator[Kind]:
         """The resources of one kind, by address."""

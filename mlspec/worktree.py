@@ -119,6 +119,9 @@ class Worktree:
         self._base = str(self.root)
         self._known: dict[str, FileDigest | None] = {}
         self._shared: dict[str, tuple[object, frozenset[str]]] = {}
+        self._below: dict[str, set[str]] = {}
+        """What of these two lies in a folder, but for the newest of them."""
+        self._newest: list[str] = []
         self._stamps: dict[str, Stamp] = {}
         self._moving: set[str] = set()
         self._watch: Watch | None = None
@@ -144,6 +147,7 @@ class Worktree:
             with self.watch() as watch:
                 found = find()
             self._shared[key] = found, frozenset(watch.paths)
+            self._newest.append(key)
         value, paths = self._shared[key]
         if self._watch is not None:
             self._watch.paths |= paths
@@ -172,6 +176,7 @@ class Worktree:
     def digest(self, path: str) -> FileDigest | None:
         """What the file or folder `path` holds now, as DVC would say; None if there is none."""
         if path not in self._known:
+            self._newest.append(path)
             found = self._stat(path)
             if found is None or not stat.S_ISDIR(found.st_mode):
                 self._known[path] = found and FileDigest(self._md5(path, found), found.st_size)
@@ -188,10 +193,16 @@ class Worktree:
         if not paths:
             self._known.clear()
             self._shared.clear()
+            self._below.clear()
+            self._newest.clear()
+        for known in self._newest:
+            for folder in _folders(known):
+                self._below.setdefault(folder, set()).add(known)
+        self._newest.clear()
         for path in paths:
-            for about in (self._known, self._shared):
-                for known in [known for known in about if _overlap(known, path)]:
-                    del about[known]
+            for known in (path, *_folders(path), *self._below.pop(path, ())):
+                self._known.pop(known, None)
+                self._shared.pop(known, None)
 
     def recorded_digest(self, path: str) -> FileDigest | None:
         """What `<path>.dvc` says the data are, present or not; None if there is no such file."""
@@ -357,5 +368,7 @@ def _make_ignores(text: str) -> Callable[[str], bool]:
     return GitIgnoreSpec.from_lines(patterns).match_file
 
 
-def _overlap(one: str, other: str) -> bool:
-    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
+def _folders(path: str) -> Iterator[str]:
+    """The folders that `path` lies in, the nearest first."""
+    while path := path.rpartition("/")[0]:
+        yield path

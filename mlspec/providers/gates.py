@@ -12,7 +12,7 @@ from mlspec.ledger.paths import candidate_path, state_path
 from mlspec.ledger.records import Candidate, ModelState, Verdict
 from mlspec.plan import Step
 from mlspec.providers.context import Change, Context
-from mlspec.resources import DeploymentResource, GateResource, ModelResource
+from mlspec.resources import GateResource, ModelResource
 
 
 def apply(step: Step, context: Context) -> Change:
@@ -110,14 +110,7 @@ def find_champion(model: ModelResource, context: Context) -> Champion | None:
 
     A model that is deployed nowhere yet has no champion.
     """
-    deployments = sorted(
-        (
-            resource
-            for resource in context.desired.of(DeploymentResource)
-            if resource.deployment.model == model.name
-        ),
-        key=lambda resource: (-len(resource.after), resource.address),
-    )
+    deployments = context.desired.deployments_of(model.name)
     if deployments:
         serving = (context.recorded.deployed(resource.address) for resource in deployments)
         number = next(
