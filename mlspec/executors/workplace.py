@@ -209,10 +209,8 @@ def _taken(path: Path, *, wait: bool) -> int | None:
 def _write(root: Path, path: str, text: str) -> None:
     """Replace a file of the clone; never through a link that leads out of it."""
     target = root / path
-    parent = target.parent
-    with contextlib.suppress(FileNotFoundError):
-        if not parent.resolve(strict=True).is_relative_to(root.resolve()):
-            raise MlspecError(f"{path} leads out of the repository")
+    if not target.parent.resolve().is_relative_to(root.resolve()):
+        raise MlspecError(f"{path} leads out of the repository")
     if target.is_dir() and not target.is_symlink():
         _remove(target)
     write_atomic(target, text)

@@ -42,7 +42,7 @@ PATIENCE = 60.0
 """Seconds to wait for a worker where there is none: a cluster may be about to grow."""
 EXAMINATION = 90.0
 """Seconds for a worker to say what it lacks."""
-MOST_REFUSALS = 3
+MOST_REFUSALS = 5
 """Workers that are asked to do a job before it is given up."""
 POLL = 0.2
 LOOK = 2.0
