@@ -17,6 +17,8 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from mlspec.cache import Cache
@@ -51,6 +53,8 @@ def find_touched(git: Git, resolver: Resolver, revisions: str) -> set[str]:
     """
     before, after = _commits(git, revisions)
     difference = _difference(git, before, after)
+    if after is not None and not difference.files:
+        return set()
     now = _State(Resolver(resolver.loaded, resolver.worktree, resolver.git_files))
     if after is not None and _is_another(_difference(git, after, None), now):
         other = _state_of(git, after)
@@ -84,19 +88,26 @@ class _State:
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
         self.spec_files = resolver.loaded.files
-        self.resources: Mapping[str, Resource] = {
-            resource.address: resource for resource in self._all()
-        }
 
-    def _all(self) -> Iterator[Resource]:
-        """Not raising for what is missing: a plan does."""
+    @cached_property
+    def datasets(self) -> Mapping[str, Resource]:
+        """Datasets by address; what they hold is not looked at."""
+        named = self._resolver.spec.datasets.items()
+        return {f"dataset.{name}": DatasetResource(name, each, True, ()) for name, each in named}
+
+    @cached_property
+    def resources(self) -> Mapping[str, Resource]:
+        """Everything by address. Nothing is raised for what is missing: a plan does."""
         resolver = self._resolver
-        yield from map(FileResource, resolver.project_files())
-        for name, dataset in resolver.spec.datasets.items():
-            yield DatasetResource(name, dataset, in_git=True, files=())
-        for name in resolver.spec.models:
-            yield from resolver.model(name)
-        yield from resolver.deployments()
+        files = map(FileResource, resolver.project_files())
+        models = (each for name in resolver.spec.models for each in resolver.model(name))
+        found = chain(files, models, resolver.deployments())
+        return {**self.datasets, **{each.address: each for each in found}}
+
+    def whole(self) -> _State:
+        """This, with all of it read: its files may be gone afterwards."""
+        _ = self.resources
+        return self
 
     def reads(self, resource: Resource) -> Iterator[str]:
         """The paths that a resource is made of."""
@@ -122,7 +133,7 @@ class _State:
 
 
 def _touched(difference: _Difference, now: _State, old: _State | None = None) -> Iterator[str]:
-    for address, resource in now.resources.items():
+    for address, resource in (now.resources if difference.files else now.datasets).items():
         if (
             difference.touches(now.reads(resource))
             or (difference.local and now.is_unrecorded(resource))
@@ -171,7 +182,7 @@ def _state_of(git: Git, commit: str) -> _State | None:
         except SpecError:
             return None
         with closing(Cache(cache, commit)) as remembered:
-            return _State(Resolver(loaded, _Committed(tree, remembered), GitFiles()))
+            return _State(Resolver(loaded, _Committed(tree, remembered), GitFiles())).whole()
 
 
 class _Committed(Worktree):

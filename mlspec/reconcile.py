@@ -87,7 +87,8 @@ class Project:
         if self.selection is None:
             return None
         touched = partial(find_touched, self.git, self.resolver)
-        return select(self.selection, Graph(self.loaded.spec), touched)
+        graph = Graph(self.loaded.spec, self.loaded.interfaces)
+        return select(self.selection, graph, touched)
 
     def recorded(self) -> Recorded:
         """What the ledger has now."""

@@ -145,9 +145,9 @@ def conclude(facts: Facts, *, commit: str, ledger: str, selection: Selected | No
     base = Base(commit=commit, ledger=ledger, spec=facts.desired.digest)
     steps = _ordered(facts.steps)
     held = (*facts.held.values(), *facts.settled.held)
+    resources = len(facts.desired.resources) + facts.settled.resources
     if selection is None:
-        unchanged = len(facts.desired.resources.keys() - facts.steps.keys())
-        unchanged += facts.settled.resources
+        unchanged = resources - len(facts.desired.resources.keys() & facts.steps.keys())
         return Plan(base, steps, _by_address(held), unchanged, __version__)
     steps, waiting = keep_selected(steps, selection)
     return Plan(
@@ -156,7 +156,7 @@ def conclude(facts: Facts, *, commit: str, ledger: str, selection: Selected | No
         held=_by_address((*(each for each in held if each.address in selection), *waiting)),
         unchanged=len(selection.addresses - facts.steps.keys()),
         mlspec=__version__,
-        scope=Scope(selection.text, len(selection), selection.resources),
+        scope=Scope(selection.text, len(selection), resources),
     )
 
 

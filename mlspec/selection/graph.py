@@ -43,16 +43,39 @@ class ModelLike(Protocol):
     def tags(self) -> Collection[str]: ...
 
 
+class _Once(Mapping[str, ModelLike]):
+    """A mapping that is asked for each value once: it may make them as they are asked for."""
+
+    def __init__(self, source: Mapping[str, ModelLike]) -> None:
+        self._source = source
+        self._known: dict[str, ModelLike] = {}
+
+    def __getitem__(self, name: str) -> ModelLike:
+        known = self._known.get(name)
+        if known is None:
+            known = self._known[name] = self._source[name]
+        return known
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._source
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._source)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+
 class Graph:
     """Addresses of resources, and the edges between them.
 
     Files are not a part of any edge: each belongs to what it is generated from.
     """
 
-    def __init__(self, spec: Spec, models: Mapping[str, ModelLike] | None = None) -> None:
-        """`models` may say in fewer words what `spec.models` does."""
+    def __init__(self, spec: Spec, models: Mapping[str, ModelLike]) -> None:
+        """`models` are those of `spec`, or as much of each as is asked for here."""
         self.spec = spec
-        self.models: Mapping[str, ModelLike] = spec.models if models is None else models
+        self.models = _Once(models)
         self._storage = tuple(f"file.{each.path}" for each in compile_storage(spec.storage))
         self._dataset_at = {dataset.path: name for name, dataset in spec.datasets.items()}
 
@@ -73,12 +96,6 @@ class Graph:
                 deployment = self.spec.deployments.get(name)
                 return deployment is not None and target in deployment.targets
         return address in self._files
-
-    def __len__(self) -> int:
-        """How many resources there are, generated files among them."""
-        models = sum(4 + len(each.stages) + len(each.gates) for each in self.models.values())
-        deployments = sum(3 + len(each.targets) for each in self.spec.deployments.values())
-        return models + deployments + len(self.spec.datasets) + len(self._project_files)
 
     def unit(self, model: str) -> Iterator[str]:
         """A model with its stages and gates."""

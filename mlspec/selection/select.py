@@ -35,11 +35,10 @@ Touched = Callable[[str], Collection[str]]
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """The addresses that `text` stands for, generated files among them, of all `resources`."""
+    """The addresses that `text` stands for, generated files among them."""
 
     text: str
     addresses: frozenset[str]
-    resources: int
     _graph: Graph = field(repr=False, compare=False)
 
     def __contains__(self, address: str) -> bool:
@@ -64,7 +63,7 @@ def select(expression: Expression, graph: Graph, touched: Touched) -> Selected:
         empty = f"`{expression}` selects nothing"
         raise SelectionError(empty, hint=_why_empty(expression))
     files = (file for address in tuple(found) for file in graph.files(address))
-    return Selected(str(expression), frozenset(found.union(files)), len(graph), graph)
+    return Selected(str(expression), frozenset(found.union(files)), graph)
 
 
 def _why_empty(expression: Expression) -> str:

@@ -35,6 +35,7 @@ class Face(NamedTuple):
     executor: str | None
     owner: str
     tags: tuple[str, ...]
+    gates: tuple[str, ...]
 
     def encode(self) -> bytes:
         """As JSON; equal bytes, equal faces."""
@@ -43,11 +44,11 @@ class Face(NamedTuple):
 
 def decode_face(data: bytes) -> Face:
     """The face of :meth:`Face.encode`; raises `ValueError` or `TypeError` for anything else."""
-    stages, artifact, executor, owner, tags = json.loads(data)
+    stages, artifact, executor, owner, tags, gates = json.loads(data)
     faces = {}
     for name, (inputs, outputs, code, *more) in stages.items():
         faces[name] = StageFace(tuple(inputs), tuple(outputs), tuple(code), *more)
-    return Face(faces, artifact, executor, owner, tuple(tags))
+    return Face(faces, artifact, executor, owner, tuple(tags), tuple(gates))
 
 
 def face_of(model: Model, written: Mapping[str, Any]) -> Face:
@@ -60,7 +61,8 @@ def face_of(model: Model, written: Mapping[str, Any]) -> Face:
             inputs, stage.outputs, stage.code, stage.metrics, stage.predictions, stage.executor
         )
     artifact = model.artifact.path if model.artifact else None
-    return Face(stages, artifact, model.executor, model.owner, model.tags)
+    gates = tuple(model.gates)
+    return Face(stages, artifact, model.executor, model.owner, model.tags, gates)
 
 
 def _mark(path: str, given: str) -> str:
@@ -76,21 +78,23 @@ def path_of(given: str) -> str:
 class Flow:
     """What a stage reads and what it writes: paths from the root, sorted; a dataset by its path.
 
-    A path that it reads and writes is only among `writes`, as DVC has it. Code and requirements
-    are not here.
+    A path that it reads and writes is only among `writes`, as DVC has it. Of its code, `code` is
+    what the spec names; requirements are not here.
     """
 
     inputs: tuple[str, ...]
     writes: tuple[str, ...]
+    code: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """A model as others see it; `stages` by name, in the order of the spec."""
+    """A model as others see it; `stages` by name, in the order of the spec; names of gates."""
 
     stages: Mapping[str, Flow]
     owner: str
     tags: tuple[str, ...]
+    gates: tuple[str, ...]
 
 
 def interface_of(face: Face, datasets: Mapping[str, Dataset]) -> Interface:
@@ -100,5 +104,5 @@ def interface_of(face: Face, datasets: Mapping[str, Dataset]) -> Interface:
         writes = {*stage.outputs, *(path for path in (stage.metrics, stage.predictions) if path)}
         named = map(path_of, stage.inputs)
         reads = {datasets[given].path if given in datasets else given for given in named}
-        stages[name] = Flow(tuple(sorted(reads - writes)), tuple(sorted(writes)))
-    return Interface(stages, face.owner, face.tags)
+        stages[name] = Flow(tuple(sorted(reads - writes)), tuple(sorted(writes)), stage.code)
+    return Interface(stages, face.owner, face.tags, face.gates)

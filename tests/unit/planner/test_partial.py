@@ -19,7 +19,8 @@ from mlspec.selection import Graph, parse, select
 
 def plan(world: Any, expression: str) -> Plan:
     facts = survey(world.desired, world.observed, Recorded.of(world.records))
-    selected = select(parse(expression), Graph(world.desired.spec), lambda _: ())
+    graph = Graph(world.desired.spec, world.desired.spec.models)
+    selected = select(parse(expression), graph, lambda _: ())
     return conclude(facts, commit="c", ledger="l", selection=selected)
 
 
@@ -100,7 +101,7 @@ def test_a_plan_says_what_it_is_of(new: Any, settled: Any) -> None:
     body = made.as_dict()
     assert body["selection"] == made.selection == "m"
     assert body["summary"]["selected"] == 10
-    assert body["summary"]["resources"] == len(Graph(new.desired.spec))
+    assert body["summary"]["resources"] == len(new.desired.resources)
     assert body["digest"] != new.plan().digest
 
     whole = settled.plan().as_dict()
