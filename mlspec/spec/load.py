@@ -2,43 +2,66 @@
 
 Comes in: the root folder of a repository. Goes out: :class:`Loaded`, or one
 :class:`~mlspec.errors.SpecError` with every problem that could be found.
+
+A spec that is right is loaded by :mod:`~mlspec.spec.quick`, with what :mod:`~mlspec.spec.memory`
+has of it. Whatever is wrong or unusual goes to :mod:`~mlspec.spec.precise`, which knows the place
+of everything. Both come to the same.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from mlspec.cache import Cache
-from mlspec.errors import Place
-from mlspec.plan import canonical_json
+from mlspec.errors import MlspecError, Place
 from mlspec.spec import tree
-from mlspec.spec.interfaces import Interface, face_of, interface_of
-from mlspec.spec.models import Spec
+from mlspec.spec.interfaces import Face, Interface, decode_face, face_of, interface_of
+from mlspec.spec.memory import DIGEST, Memory, Snapshot
+from mlspec.spec.models import Dataset, Model, Spec
+from mlspec.spec.places import Places
 from mlspec.spec.precise import ROOT as ROOT
-from mlspec.spec.precise import read_spec
-from mlspec.spec.tree import Node, find
+from mlspec.spec.precise import Read, read_spec
+from mlspec.spec.quick import (
+    HEAD,
+    PACKAGES,
+    Found,
+    digest_of_all,
+    digest_of_head,
+    digest_of_model,
+    find_spec,
+)
+from mlspec.spec.tops import UnsureError, plain_mapping
+from mlspec.spec.tree import find
+
+MOST_TYPED = 512
+"""Models that are kept once they were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
+    """A valid spec and where each part of it was written.
+
+    `digest` names what the spec says: comments, order and spacing do not change it, and neither
+    does moving a resource to another file. It is made of `head_digest`, of all but the models, and
+    of `model_digests`. `files` are relative to the root, the first is the root file; tables of a
+    matrix are the last. `spec.models` makes a model when it is asked for.
+    """
+
     spec: Spec
     digest: str
     head_digest: str
     model_digests: Mapping[str, str]
     interfaces: Mapping[str, Interface]
     files: tuple[str, ...]
-    top: Node = field(repr=False, compare=False)
+    places: Places = field(repr=False, compare=False)
 
     def place(self, at: str | tree.Path) -> Place | None:
         """Where an address (`stage.credit-risk.train`) or a path of keys was written."""
         path = _path_of(at) if isinstance(at, str) else at
-        if not path:
-            return None
-        node = find(self.top, path, on_key=True)
-        return None if node is self.top else node.place
+        return self.places.place(path) if path else None
 
 
 def _path_of(address: str) -> tree.Path:
@@ -56,25 +79,169 @@ def _path_of(address: str) -> tree.Path:
             return ()
 
 
-def load_spec(root: Path, cache: Cache | None = None) -> Loaded:  # noqa: ARG001
-    """The spec of the repository at `root`; raises :class:`SpecError` with all its problems."""
-    read = read_spec(root)
+def load_spec(root: Path, cache: Cache | None = None) -> Loaded:
+    """The spec of the repository at `root`; raises :class:`SpecError` with all its problems.
+
+    What can be remembered for the next time goes to `cache`, which may lose it.
+    """
+    memory = Memory(cache)
+    try:
+        found = find_spec(root, memory)
+    except UnsureError:
+        return _of_read(root, read_spec(root))
+    return _of_found(root, found, memory)
+
+
+def _of_read(root: Path, read: Read) -> Loaded:
     spec = read.spec
+    head = digest_of_head(spec)
+    digests = {name: digest_of_model(model) for name, model in spec.models.items()}
+    interfaces = {}
+    for name, model in spec.models.items():
+        written = plain_mapping(find(read.top, ("models", name)))
+        interfaces[name] = interface_of(face_of(model, written), spec.datasets)
+    places = Places(root, read.files, read.top)
+    return Loaded(spec, digest_of_all(head, digests), head, digests, interfaces, read.files, places)
 
-    def digest_of(value):
-        return "sha256:" + hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
-    head = digest_of(spec.model_dump(mode="json", exclude={"include", "limits", "models"}))
-    digests = {n: digest_of(m.model_dump(mode="json")) for n, m in spec.models.items()}
+def _of_found(root: Path, found: Found, memory: Memory) -> Loaded:
+    snapshot = found.snapshot
+    models = _Models(root, found, memory)
+    kinds = zip(snapshot.paths, snapshot.kinds, strict=True)
+    files = tuple(path for path, kind in kinds if kind != PACKAGES)
     return Loaded(
-        spec=spec,
-        digest=digest_of({"head": head, "models": digests}),
-        head_digest=head,
-        model_digests=digests,
-        interfaces={
-            n: interface_of(face_of(m, find(read.top, ("models", n)).plain()), spec.datasets)
-            for n, m in spec.models.items()
-        },
-        files=read.files,
-        top=read.top,
+        spec=found.head.model_copy(update={"models": models}),
+        digest=snapshot.head.digest,
+        head_digest=snapshot.head.head_digest,
+        model_digests=_Digests(snapshot),
+        interfaces=_Interfaces(models, found.head.datasets),
+        files=files,
+        places=Places(root, files, None, _files_of(snapshot)),
     )
+
+
+def _files_of(snapshot: Snapshot) -> Callable[[str], list[str]]:
+    """Of a model, the files that its place is found with."""
+
+    def files_of(model: str) -> list[str]:
+        kinds = zip(snapshot.paths, snapshot.kinds, strict=True)
+        files = [path for path, kind in kinds if kind == HEAD]
+        position = snapshot.model_index.get(model)
+        if position is None:
+            return files
+        file = next(
+            path
+            for path, first, count in zip(
+                snapshot.paths, snapshot.starts, snapshot.counts, strict=True
+            )
+            if first <= position < first + count
+        )
+        return files if file in files else [*files, file]
+
+    return files_of
+
+
+class _Digests(Mapping[str, str]):
+    """The digest of each model."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def __getitem__(self, name: str) -> str:
+        index = self._snapshot.model_index[name]
+        return DIGEST + self._snapshot.raw_digest(index).hex()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._snapshot.names)
+
+    def __len__(self) -> int:
+        return len(self._snapshot.names)
+
+
+class _Models(Mapping[str, Model]):
+    """The models, each made when it is asked for; the latest are kept."""
+
+    def __init__(self, root: Path, found: Found, memory: Memory) -> None:
+        self._root = root
+        self._snapshot = found.snapshot
+        self._contents = found.contents
+        self._faces = found.faces
+        self._memory = memory
+        self._typed: dict[str, Model] = {}
+
+    def __getitem__(self, name: str) -> Model:
+        model = self._typed.get(name)
+        if model is None:
+            if len(self._typed) >= MOST_TYPED:
+                del self._typed[next(iter(self._typed))]
+            model = self._typed[name] = self._make(name)
+        return model
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._snapshot.names)
+
+    def __len__(self) -> int:
+        return len(self._snapshot.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._snapshot.model_index
+
+    def face(self, name: str) -> Face:
+        """What the model shows others."""
+        known = self._faces.get(name)
+        if known is not None:
+            return known
+        source = self._snapshot.source(self._snapshot.model_index[name])
+        row = self._rows.get(name, b"")
+        if row[: len(source)] == source:
+            try:
+                return decode_face(row[len(source) :])
+            except (ValueError, TypeError):
+                pass
+        return self._anew[0][name]
+
+    def _make(self, name: str) -> Model:
+        content = self._contents.get(name)
+        if content is None:
+            source = self._snapshot.source(self._snapshot.model_index[name])
+            content = self._memory.content(name, source)
+        if content is not None:
+            try:
+                return Model.model_validate_json(content)
+            except ValueError:
+                pass
+        return self._anew[1][name]
+
+    @cached_property
+    def _rows(self) -> dict[str, bytes]:
+        return self._memory.faces()
+
+    @cached_property
+    def _anew(self) -> tuple[Mapping[str, Face], Mapping[str, Model]]:
+        """Everything, found out without a memory: for when that lacks what it had a moment ago."""
+        try:
+            found = find_spec(self._root, Memory(None))
+        except UnsureError:
+            found = None
+        if found is None or found.snapshot.head.digest != self._snapshot.head.digest:
+            raise MlspecError("the spec was changed while it was read", hint="run this again")
+        return found.faces, _Models(self._root, found, Memory(None))
+
+
+class _Interfaces(Mapping[str, Interface]):
+    """What each model shows others."""
+
+    def __init__(self, models: _Models, datasets: Mapping[str, Dataset]) -> None:
+        self._models = models
+        self._datasets = datasets
+
+    def __getitem__(self, name: str) -> Interface:
+        if name not in self._models:
+            raise KeyError(name)
+        return interface_of(self._models.face(name), self._datasets)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)

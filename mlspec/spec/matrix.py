@@ -80,7 +80,8 @@ def expand_matrices(top: Node, read_file: ReadFile) -> Expanded:
     models = top.value.get("models") if isinstance(top.value, dict) else None
     if models is None or not isinstance(models.value, dict):
         return Expanded(top, {}, (), complete=True)
-    reader = FamilyReader(models, member_limit(top), read_file)
+    reader = FamilyReader(member_limit(top), read_file)
+    reader.know(models)
     value: dict[str, Node] = {}
     keys: dict[str, Node] = {}
     families: dict[str, str] = {}
@@ -125,17 +126,19 @@ def member_limit(top: Node) -> int:
 class FamilyReader:
     """Reads the families of a spec one by one; what is wrong is collected in `problems`."""
 
-    def __init__(self, models: Node, limit: int, read_file: ReadFile) -> None:
-        assert isinstance(models.value, dict)
+    def __init__(self, limit: int, read_file: ReadFile) -> None:
         self.problems: list[Problem] = []
         self._limit = limit
         self._left = limit
         self._read_file = read_file
-        self._known = {
-            name: models.keys[name]
-            for name, model in models.value.items()
-            if not is_template(model)
-        }
+        self._known: dict[str, Node] = {}
+
+    def know(self, models: Node) -> None:
+        """Take note of the names of models, which no member may have."""
+        assert isinstance(models.value, dict)
+        for name, model in models.value.items():
+            if not is_template(model):
+                self._known[name] = models.keys[name]
 
     def check_plain(self, name: str, model: Node) -> None:
         """Problems of a model without a matrix that is written as if it had one."""

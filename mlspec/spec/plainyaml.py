@@ -20,6 +20,8 @@ from mlspec.spec.show import names_secret
 MAX_DEPTH = 16
 MAX_KEY = 128
 MAX_TEXT = 60_000
+MAX_KNOWN = 200
+"""Characters of a line that is kept, for it will come again."""
 MAX_MARKS = 300_000
 """Lines, commas and brackets: far fewer values than a file may have."""
 
@@ -40,6 +42,10 @@ _FLOW = re.compile(
 _ALLOWED = bytes([*range(32, 127), 10])
 
 
+_BELOW = object()
+"""Stands for a value that is on the lines below."""
+
+
 class UnusualError(Exception):
     """A text that needs the reader of all YAML."""
 
@@ -51,67 +57,80 @@ def parse_plain(text: str) -> dict[str, Any]:
     lines = text.split("\n")
     if lines[0] == "---":
         lines[0] = ""
-    return _Reader(lines).read()
+    return _read(lines)
 
 
-class _Reader:
-    """Reads lines; blocks that are open are on a stack of their own."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self.lines = lines
-
-    def read(self) -> dict[str, Any]:
-        top: dict[str, Any] = {}
-        # Of each open block: how far it is indented, and what it holds.
-        stack: list[tuple[int, Any]] = [(0, top)]
-        indent, block = 0, top
-        waiting: str | None = None
-        match_line, scalar, known = _LINE.fullmatch, _scalar, _is_known_key
-        for line in self.lines:
-            match = match_line(line)
-            if match is None:
+def _read(lines: list[str]) -> dict[str, Any]:
+    """The mapping that lines hold; blocks that are open are on a stack of their own."""
+    top: dict[str, Any] = {}
+    # Of each open block: how far it is indented, and what it holds.
+    stack: list[tuple[int, Any]] = [(0, top)]
+    indent = 0
+    block: Any = top
+    waiting: str | None = None
+    for line in lines:
+        here, key, value = _line(line) if len(line) <= MAX_KNOWN else _read_line(line)
+        if here < 0:
+            continue
+        if waiting is not None:
+            # What stands below a key without a value is its value.
+            if here < indent or (here == indent and key is not None):
                 raise UnusualError
-            blanks, key, value, item = match.groups()
-            if key is None and item is None:
-                continue
-            here = len(blanks)
-            if waiting is not None:
-                # What stands below a key without a value is its value.
-                if here > indent or (here == indent and item is not None):
-                    inner: Any = {} if item is None else []
-                    block[waiting] = inner
-                    stack.append((here, inner))
-                    if len(stack) > MAX_DEPTH:
-                        raise UnusualError
-                    indent, block = here, inner
-                    waiting = None
-                else:
-                    raise UnusualError
-            elif here > indent:
+            inner: Any = [] if key is None else {}
+            block[waiting] = inner
+            stack.append((here, inner))
+            if len(stack) > MAX_DEPTH:
                 raise UnusualError
-            if here < indent or (item is None and type(block) is list):
-                while stack and (
-                    stack[-1][0] > here
-                    or (item is None and stack[-1][0] == here and type(stack[-1][1]) is list)
-                ):
-                    stack.pop()
-                if not stack or stack[-1][0] != here:
-                    raise UnusualError
-                indent, block = stack[-1]
-            if item is not None:
-                if type(block) is not list:
-                    raise UnusualError
-                block.append(scalar(item))
-                continue
-            if type(block) is not dict or key in block or not known(key):
-                raise UnusualError
-            if value is None or value[0] == "#":
-                waiting = key
-            else:
-                block[key] = scalar(value)
-        if waiting is not None or not top:
+            indent, block = here, inner
+            waiting = None
+        elif here > indent:
             raise UnusualError
-        return top
+        elif here < indent or (key is not None and type(block) is list):
+            # A list may stand as far to the left as its key.
+            while stack[-1][0] > here or (
+                key is not None and stack[-1][0] == here and type(stack[-1][1]) is list
+            ):
+                stack.pop()
+            indent, block = stack[-1]
+            if indent != here:
+                raise UnusualError
+        if key is None:
+            if type(block) is not list:
+                raise UnusualError
+            block.append(value)
+        elif type(block) is not dict or key in block:
+            raise UnusualError
+        elif value is _BELOW:
+            waiting = key
+        else:
+            block[key] = value
+    if waiting is not None or not top:
+        raise UnusualError
+    return top
+
+
+def _read_line(line: str) -> tuple[int, str | None, Any]:
+    """How far a line is indented, its key and its value; -1 of a line that says nothing.
+
+    An item of a list has no key. The value of a key may be what stands below it.
+    """
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise UnusualError
+    blanks, key, value, item = match.groups()
+    if item is not None:
+        return len(blanks), None, _scalar(item)
+    if key is None:
+        return -1, None, None
+    if not _is_known_key(key):
+        raise UnusualError
+    if value is None or value[0] == "#":
+        return len(blanks), key, _BELOW
+    return len(blanks), key, _scalar(value)
+
+
+_line = lru_cache(maxsize=16384)(_read_line)
+"""Lines come again, in one file and in the next."""
 
 
 @lru_cache(maxsize=8192)
@@ -121,7 +140,6 @@ def _is_known_key(key: str) -> bool:
     return plain and len(key) <= MAX_KEY and not names_secret(key)
 
 
-@lru_cache(maxsize=8192)
 def _scalar(text: str) -> Any:
     """The value that stands after a key or a dash, with a comment perhaps."""
     first = text[0]
@@ -154,7 +172,7 @@ def _checked(text: str) -> str:
 
 
 def _flow(text: str) -> Any:
-    """A list or a mapping in brackets, on one line."""
+    """A list or a mapping in brackets on one line."""
     found: Any = None
     stack: list[tuple[Any, str | None]] = []
     key: str | None = None

@@ -72,6 +72,16 @@ def read_spec(root: Path) -> Read:
     return Read(spec, merged, tuple(node.file.path for node in tops))
 
 
+def read_tree(root: Path, files: Iterable[str]) -> Node | None:
+    """The tree of some files of a spec that was right a moment ago, if it still is."""
+    tops = [_read(root, relative).top for relative in files]
+    whole = [top for top in tops if top is not None]
+    if len(whole) < len(tops):
+        return None
+    top, _ = merge(whole)
+    return expand_matrices(merge_defaults(top), partial(read_inside, root)).top
+
+
 def read_files(root: Path) -> tuple[list[Node], list[Diagnostic]]:
     """The trees of the root file and of those that it includes; none without the first."""
     parsed = _read(root, ROOT)
@@ -211,7 +221,9 @@ def _check(
     faces = {}
     for name, model in spec.models.items():
         yield from check_model(name, model, spec.datasets, written)
-        faces[name] = face_of(model, find(written, ("models", name)).plain())
+        plain = find(written, ("models", name)).plain()
+        assert isinstance(plain, dict)
+        faces[name] = face_of(model, plain)
     yield from check_together(spec, faces, names, families)
 
 

@@ -9,6 +9,8 @@ from mlspec.spec.show import escape, shorten
 from mlspec.spec.tree import SECTIONS, Node
 
 ROOT_ONLY = ("mlspec", "project", "include", "limits")
+JOINED = (*SECTIONS, "monitors", "alerts")
+"""Sections of named resources, which several files may have."""
 
 
 def merge(files: Sequence[Node]) -> tuple[Node, tuple[Diagnostic, ...]]:
@@ -52,8 +54,7 @@ def _copy(node: Node) -> Node:
 
 
 def _joinable(section: str, node: Node, other: Node) -> bool:
-    named = section in SECTIONS or section in ("monitors", "alerts")
-    return named and isinstance(node.value, dict) and isinstance(other.value, dict)
+    return section in JOINED and isinstance(node.value, dict) and isinstance(other.value, dict)
 
 
 def _join(section: str, into: Node, node: Node) -> Iterator[Diagnostic]:
