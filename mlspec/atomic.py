@@ -52,17 +52,33 @@ def write_atomic(path: Path, text: str, *, mode: int = 0o644) -> None:
 
 
 def write_together(
-    files: Mapping[str, bytes], *, mode: int = 0o666, prefix: str = ".mlspec-"
+    files: Mapping[str, bytes],
+    *,
+    mode: int = 0o666,
+    prefix: str = ".mlspec-",
+    durable: bool = True,
 ) -> None:
     """Replace files by path, each whole or as it was; all are on disk when this returns.
 
-    Their folders must exist; `mode` is what the umask leaves of it. Raises :class:`OSError`, with
-    some files new and some old.
+    If not `durable`, only what is in them is: a crash of the system may take the files back, until
+    a later write that is durable. Their folders must exist; `mode` is what the umask leaves of it.
+    Raises :class:`OSError`, with some files new and some old.
     """
     # the one whose fsync speaks for all must have data of its own to wait for
     pending = iter(sorted(files.items(), key=lambda item: bool(item[1])))
     while some := dict(itertools.islice(pending, _OPEN_AT_ONCE)):
-        _write_some(some, mode, prefix)
+        _write_some(some, mode, prefix, durable)
+
+
+def write_out(descriptors: Iterable[int]) -> None:
+    """Have the data of open files on disk, for a later durable write to make the files so."""
+    files = list(descriptors)
+    if files and _has_one_journal(files[0]) and all(_order(file, _START) for file in files):
+        for file in files:
+            _order(file, _START | _WAIT)
+    else:
+        for file in files:
+            os.fsync(file)
 
 
 def make_own_folder(root: Path, *parts: str) -> Path:
@@ -88,12 +104,12 @@ def sync_folder(folder: Path) -> None:
 
 _OPEN_AT_ONCE = 256
 _ONE_JOURNAL = frozenset({0xEF53, 0x58465342, 0x01021994})
-"""Of ext4 and XFS, where an fsync has on disk all that was renamed or written out before; tmpfs."""
-_WRITE_OUT = 1 | 2 | 4
-"""For `sync_file_range`: start to write the data out, and wait until that is done."""
+"""Of ext4, XFS, tmpfs: there an fsync makes durable whatever was written out and renamed before."""
+_START, _WAIT = 2, 1 | 4
+"""For `sync_file_range`: start to write the data out; wait until that is done."""
 
 
-def _write_some(files: Mapping[str, bytes], mode: int, prefix: str) -> None:
+def _write_some(files: Mapping[str, bytes], mode: int, prefix: str, durable: bool) -> None:
     temporary: dict[str, str] = {}
     descriptors: list[int] = []
     try:
@@ -104,26 +120,22 @@ def _write_some(files: Mapping[str, bytes], mode: int, prefix: str) -> None:
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
-        _sync_together(descriptors)
+        if durable:
+            write_out(descriptors[:-1])
+            os.fsync(descriptors[-1])
+        else:
+            write_out(descriptors)
         for path in files:
             os.replace(temporary[path], path)  # noqa: PTH105
             del temporary[path]
-        _sync_folders(dict.fromkeys(os.path.dirname(path) for path in reversed([*files])))  # noqa: PTH120
+        if durable:
+            _sync_folders(dict.fromkeys(os.path.dirname(path) for path in reversed([*files])))  # noqa: PTH120
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
         for left in temporary.values():
             with contextlib.suppress(OSError):
                 os.unlink(left)  # noqa: PTH108
-
-
-def _sync_together(descriptors: list[int]) -> None:
-    """Have open files on disk; the last of them was written last."""
-    one = _has_one_journal(descriptors[0])
-    for descriptor in descriptors[:-1]:
-        if not one or not _write_out(descriptor):
-            os.fsync(descriptor)
-    os.fsync(descriptors[-1])
 
 
 def _sync_folders(folders: Iterable[str]) -> None:
@@ -138,15 +150,14 @@ def _sync_folders(folders: Iterable[str]) -> None:
             os.close(descriptor)
 
 
-def _write_out(descriptor: int) -> bool:
-    """Have the data of a file on disk, but not yet where they are; false where that cannot be."""
+def _order(descriptor: int, how: int) -> bool:
+    """Ask the system to write the data of a file; false where that cannot be asked for."""
     call = getattr(_libc(), "sync_file_range", None)
     if call is None:
         return False
     import ctypes
 
-    whole = (ctypes.c_int64(0), ctypes.c_int64(0))
-    done: int = call(descriptor, *whole, _WRITE_OUT)
+    done: int = call(descriptor, ctypes.c_int64(0), ctypes.c_int64(0), how)
     return done == 0
 
 

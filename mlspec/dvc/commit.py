@@ -73,7 +73,7 @@ def commit_stage(
     if (run := _run_cache(root, entry)) is not None:
         files[str(run)] = alone.encode()
     files[str(lock)] = with_entry(before, name, entry, alone=alone).encode()
-    write_together(files)
+    write_together(files, durable=False)
 
 
 def _check_plain(root: Path, stage: PipelineStage) -> None:

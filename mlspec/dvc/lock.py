@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from mlspec.dvc.emit import WIDE, Doubtful, emit
 from mlspec.dvc.hashing import FileDigest
 from mlspec.errors import MlspecError
 
@@ -111,7 +112,10 @@ def dump_lock(entries: Mapping[str, LockEntry]) -> str:
 
 def dump_entry(entry: LockEntry) -> str:
     """An entry alone, as a file of DVC's run cache has it."""
-    return _dump(_unshared(entry))
+    try:
+        return emit(entry_as_dict(entry))
+    except Doubtful:
+        return _dump(_unshared(entry))
 
 
 def with_entry(text: str, stage: str, entry: LockEntry, *, alone: str | None = None) -> str:
@@ -204,8 +208,6 @@ def _params_of(lines: str) -> Mapping[str, Any] | None:
 
 _HEAD = f"schema: '{SCHEMA}'\nstages:\n"
 _NAME = re.compile(r"  [A-Za-z_][\w-]*:")
-_WIDE = 76
-"""Characters: a longer line might be broken in two when it is indented."""
 
 
 def _spliced(text: str, stage: str, entry: LockEntry, alone: str) -> str | None:
@@ -222,7 +224,7 @@ def _spliced(text: str, stage: str, entry: LockEntry, alone: str) -> str | None:
         else:
             return None
     lines = alone.splitlines(keepends=True)
-    if any(len(line) > _WIDE for line in lines) or "\n" in "".join(_strings(entry_as_dict(entry))):
+    if any(len(line) > WIDE for line in lines) or "\n" in "".join(_strings(entry_as_dict(entry))):
         lines = dump_lock({stage: entry}).splitlines(keepends=True)[2:]
     else:
         lines = [f"  {stage}:\n", *(f"    {line}" for line in lines)]

@@ -138,12 +138,16 @@ def test_many_files_are_on_disk_before_they_have_their_names(
     monkeypatch.setattr(os, "fsync", noted_fsync)
     monkeypatch.setattr(os, "replace", noted_replace)
     monkeypatch.setattr(atomic, "_has_one_journal", lambda _: one_journal)
-    monkeypatch.setattr(atomic, "_write_out", lambda _: True)
+    monkeypatch.setattr(atomic, "_order", lambda *_: True)
     for folder in "ab":
         (tmp_path / folder).mkdir()
     write_together({str(tmp_path / name): b"x" for name in ("a/1", "b/2", "b/3")})
     files, folders = (1, 1) if one_journal else (3, 2)
     assert done == ["sync file"] * files + ["rename"] * 3 + ["sync folder"] * folders
+
+    done.clear()
+    write_together({str(tmp_path / name): b"y" for name in ("a/1", "b/2")}, durable=False)
+    assert done == ["sync file"] * (0 if one_journal else 2) + ["rename"] * 2
 
 
 @pytest.mark.parametrize("fault", ["fsync", "replace", "write"])

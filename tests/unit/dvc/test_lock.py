@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from random import Random
+from textwrap import indent
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlspec.dvc import lock
+from mlspec.dvc.emit import Doubtful, emit
 from mlspec.dvc.lock import (
     LockedPath,
     LockEntry,
+    dump_entry,
     dump_lock,
     entry_as_dict,
     entry_from_dict,
@@ -180,3 +186,152 @@ def test_reads_whatever_dvc_writes_as_dvc_reads_it(params: dict[str, object], cm
     assert dump_lock({"s": LockEntry(cmd, params={"p.json": params})}) == dumps_yaml(
         {"schema": "2.0", "stages": {"s": entry_as_dict(LockEntry(cmd, params={"p.json": params}))}}
     )
+
+
+REGULAR = """\
+schema: '2.0'
+stages:
+  prepare:
+    cmd: python src/prepare.py shop-1
+    deps:
+    - path: data/rows
+      hash: md5
+      md5: 3df62a3f16a85678f6e6df7e13595cbb.dir
+      size: 469
+      nfiles: 2
+    - path: run.sh
+      hash: md5
+      md5: f51d40ba3e7fb4dab0e27e74b98319e6
+      size: 445
+      isexec: true
+    params:
+      pipelines/m/params.json:
+        python:
+          version: '3.11'
+        prepare:
+          rate: 0.1
+          names: [a, b]
+    outs:
+    - path: out.csv
+      hash: md5
+      md5: a5b973320c4f8fded5475747ef6c9702
+      size: 436
+  train:
+    cmd: ./run.sh
+    deps:
+    - path: out.csv
+      hash: md5
+      md5: a5b973320c4f8fded5475747ef6c9702
+      size: 436
+"""
+VALUES = [
+    *("null", "True", "no", "1e5", "0b1", ".5", "x", "/a", "=", "~", "007", "a b", "a  b", "- x"),
+    *("1" * 32, "1" * 29 + "e12", "0x" + "1" * 30, "'a'", '"a"', "é", "a: b", "a #b", "{}", ""),
+]
+
+
+def altered(random: Random) -> str:
+    """The regular lock with a few lines taken out, moved, repeated or given another value."""
+    lines = REGULAR.splitlines()
+    for _ in range(random.randrange(1, 4)):
+        at = random.randrange(len(lines))
+        match random.randrange(5):
+            case 0:
+                lines.pop(at)
+            case 1:
+                lines.insert(at, random.choice(lines))
+            case 2:
+                lines[at] = " " * random.randrange(8) + lines[at].lstrip()
+            case _:
+                key = lines[at].partition(":")[0]
+                lines[at] = f"{key}: {random.choice(VALUES)}"
+    return "\n".join(lines) + "\n"
+
+
+def test_a_regular_file_is_read_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(text: str) -> object:
+        try:
+            return repr(parse_lock(text))
+        except MlspecError:
+            return "damaged"
+
+    random = Random(3)
+    texts = [REGULAR, *(altered(random) for _ in range(1500))]
+    quickly = [read(text) for text in texts]
+    regular = [text for text in texts if lock._read_regular(text) is not None]
+    monkeypatch.setattr(lock, "_read_regular", lambda text: None)  # noqa: ARG005
+    assert quickly == [read(text) for text in texts]
+    assert REGULAR in regular and len(regular) > 30
+
+
+ODD = (
+    *(
+        "3.11",
+        "1e5",
+        "0x1f",
+        "0b1",
+        "0o7",
+        "yes",
+        "No",
+        "null",
+        "~",
+        "x: y",
+        "a #b",
+        "1_0",
+        "=",
+        "<<",
+    ),
+    *(
+        "2020-01-01",
+        "12:30",
+        "...",
+        "---",
+        "- a",
+        "0" * 32,
+        "0b1" + "0" * 29,
+        "e5" * 16,
+        "a b" * 30,
+    ),
+)
+WORDS = (
+    st.text("aeyY01_.-~ /:#'\"$[]{}?!=<&*%@`|,\\\t\nä", max_size=12)
+    | st.text("ab ", min_size=60, max_size=80)
+    | st.sampled_from(ODD)
+)
+SCALARS = (
+    WORDS
+    | st.text("0123456789abcdef", min_size=32, max_size=32)
+    | st.integers()
+    | st.booleans()
+    | st.none()
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=6,
+)
+BODIES = st.fixed_dictionaries(
+    {"cmd": WORDS}, optional={"params": st.dictionaries(WORDS, VALUES, max_size=3)}
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(body=BODIES)
+def test_what_is_written_quickly_is_written_as_dvc_would(body: dict[str, object]) -> None:
+    try:
+        quick = emit(body)
+    except Doubtful:
+        return
+    assert quick == lock._dump(body)
+    assert f"a:\n  b:\n{indent(quick, '    ')}" == lock._dump({"a": {"b": body}})
+
+
+def test_most_is_written_quickly() -> None:
+    entry = LockEntry(
+        'python train.py --rate=0.1 > log 2>&1 && echo "$X"',
+        (LockedPath("data/raw.csv", MD5, 3), LockedPath("data/set", f"{MD5}.dir", 3, 2)),
+        {"pipelines/m/params.json": {"python": {"version": "3.11"}, "train": {"depths": [1, 0.5]}}},
+        (LockedPath("models/m-1.onnx", MD5, 0, isexec=True),),
+    )
+    assert emit(entry_as_dict(entry)) == lock._dump(lock._unshared(entry)) == dump_entry(entry)
