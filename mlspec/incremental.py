@@ -24,6 +24,7 @@ from mlspec.resolve import Resolver
 from mlspec.resources import (
     DatasetResource,
     DependencyKind,
+    DeploymentResource,
     ModelResource,
     Observed,
     Resource,
@@ -76,21 +77,26 @@ def survey_changes(resolver: Resolver, worktree: Worktree, snapshot: Snapshot, m
     live = memo.compare(now)
     if live:
         live |= _readers(resolver, live)
-    looks = _look(resolver, worktree, observed, live)
-    if len(looks) > ALONE:
-        snapshot.read_ahead(map(model_path, looks))
     deployments = tuple(resolver.deployments())
     observe_resources(deployments, worktree, observed)
-    models = (each for look in looks.values() for each in look.resources)
-    desired = resolver.desired((*project, *models, *deployments))
-    observe_surroundings(desired, worktree, observed)
-    facts = survey(
-        desired,
-        observed,
-        recorded,
-        settled=memo.settled(looks.keys()),
-        known=[name for shard in sorted(memo.changed) for name in now.folders(shard)],
-    )
+    while True:
+        looks = _look(resolver, worktree, observed, live)
+        if len(looks) > ALONE:
+            snapshot.read_ahead(map(model_path, looks))
+        models = (each for look in looks.values() for each in look.resources)
+        desired = resolver.desired((*project, *models, *deployments))
+        observe_surroundings(desired, worktree, observed)
+        facts = survey(
+            desired,
+            observed,
+            recorded,
+            settled=memo.settled(looks.keys()),
+            known=[name for shard in sorted(memo.changed) for name in now.folders(shard)],
+        )
+        served = _to_be_served(facts) - looks.keys()
+        if not served:
+            break
+        live |= served
     memo.keep(
         _seen(facts, looks, resolver),
         looks.keys(),
@@ -188,6 +194,15 @@ def _seen(facts: Facts, looks: Mapping[str, _Look], resolver: Resolver) -> Itera
             held=(facts.held[model.address],) if model.address in facts.held else (),
             version=facts.outlooks[name].version if name in resolver.deployed else None,
         )
+
+
+def _to_be_served(facts: Facts) -> set[str]:
+    """The models of deployments that have a step: apply looks at them, whatever they need."""
+    return {
+        each.deployment.model
+        for each in facts.desired.of(DeploymentResource)
+        if each.address in facts.steps
+    }
 
 
 def _departs(address: str, action: Action) -> bool:
