@@ -16,7 +16,7 @@ WIDE = 76
 _WORD = re.compile(
     r"""[A-Za-z_](?:[\w./ =,+@$()"'*&%^|<>;{}\[\]?~!\\-]*[\w./=+@$()"'*%~!\\-])?""", re.A
 )
-_MEANT = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
+_MEANT = frozenset({"true", "false", "null"})
 _MD5 = re.compile(r"(?!0b)(?=[0-9a-f]*[a-df])[0-9a-f]{32}(?:\.dir)?")
 _NUMBER = re.compile(r"[0-9]+\.[0-9]+")
 

@@ -306,13 +306,13 @@ SCALARS = (
     | st.none()
     | st.floats(allow_nan=False, allow_infinity=False)
 )
-VALUES = st.recursive(
+NESTED = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
     max_leaves=6,
 )
 BODIES = st.fixed_dictionaries(
-    {"cmd": WORDS}, optional={"params": st.dictionaries(WORDS, VALUES, max_size=3)}
+    {"cmd": WORDS}, optional={"params": st.dictionaries(WORDS, NESTED, max_size=3)}
 )
 
 
