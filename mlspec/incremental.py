@@ -8,8 +8,10 @@ to need nothing is handed to it.
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mlspec.fingerprint import digest_of
@@ -19,13 +21,14 @@ from mlspec.ledger.state import Recorded
 from mlspec.memo import Memo, Seen, Surroundings
 from mlspec.observe import observe_resources, observe_surroundings, place_of
 from mlspec.plan import Action
-from mlspec.planner import Facts, plan_dataset, survey
+from mlspec.planner import Facts, Settled, plan_dataset, survey, survey_alone
 from mlspec.resolve import Resolver
 from mlspec.resources import (
     DatasetResource,
     DependencyKind,
     DeploymentResource,
-    ModelResource,
+    Desired,
+    FileResource,
     Observed,
     Resource,
     StageResource,
@@ -33,14 +36,16 @@ from mlspec.resources import (
 from mlspec.spec.models import Section
 from mlspec.worktree import Worktree
 
-ALONE = 20
-"""Models of which so few are looked at that their records are read one by one."""
+Contents = Mapping[str, Mapping[str, str]]
+FEW = 200
+"""Models that are read together; of more, not all readings are held at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
     """What was found of one model, and at which paths."""
 
+    name: str
     resources: tuple[Resource, ...]
     paths: frozenset[str]
 
@@ -48,6 +53,16 @@ class _Look:
     def producers(self) -> set[str]:
         stages = (each for each in self.resources if isinstance(each, StageResource))
         return {producer for stage in stages for producer in stage.producers}
+
+    @property
+    def upstream(self) -> set[str]:
+        """The other models that it takes something from."""
+        stages = (each for each in self.producers if each.startswith("stage."))
+        return {each.removeprefix("stage.").rpartition(".")[0] for each in stages} - {self.name}
+
+    @property
+    def is_alone(self) -> bool:
+        return not self.upstream and not self.has_made_code
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -68,21 +83,39 @@ class _Look:
 
 def survey_changes(resolver: Resolver, worktree: Worktree, snapshot: Snapshot, memo: Memo) -> Facts:
     """What :func:`mlspec.planner.survey` finds of everything."""
+    with _no_collection():
+        return _survey(resolver, worktree, snapshot, memo)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Nothing that is made has cycles: looking for them would take a third of a cold plan."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _survey(resolver: Resolver, worktree: Worktree, snapshot: Snapshot, memo: Memo) -> Facts:
     began = time.time_ns()
     observed = Observed({}, {}, {}, {}, place_of(worktree.root))
     recorded = Recorded(snapshot)
     project = tuple(resolver.project())
     observe_resources(project, worktree, observed)
-    now = _surroundings(resolver, project, observed, recorded, snapshot)
+    contents = _contents(resolver.desired(project), observed, recorded)
+    now = _surroundings(resolver, contents, snapshot)
     live = memo.compare(now)
     if live:
         live |= _readers(resolver, live)
     deployments = tuple(resolver.deployments())
     observe_resources(deployments, worktree, observed)
+    looks, seen = _sift(resolver, worktree, observed, snapshot, contents, live)
+    live -= seen.keys()
     while True:
-        looks = _look(resolver, worktree, observed, live)
-        if len(looks) > ALONE:
-            snapshot.read_ahead(map(model_path, looks))
+        _look(resolver, worktree, observed, live, looks)
         models = (each for look in looks.values() for each in look.resources)
         desired = resolver.desired((*project, *models, *deployments))
         observe_surroundings(desired, worktree, observed)
@@ -90,7 +123,7 @@ def survey_changes(resolver: Resolver, worktree: Worktree, snapshot: Snapshot, m
             desired,
             observed,
             recorded,
-            settled=memo.settled(looks.keys()),
+            settled=_with(memo.settled(looks.keys() | seen.keys()), seen, looks),
             known=[name for shard in sorted(memo.changed) for name in now.folders(shard)],
         )
         served = _to_be_served(facts) - looks.keys()
@@ -98,8 +131,8 @@ def survey_changes(resolver: Resolver, worktree: Worktree, snapshot: Snapshot, m
             break
         live |= served
     memo.keep(
-        _seen(facts, looks, resolver),
-        looks.keys(),
+        (seen | _seen(facts, looks, resolver)).values(),
+        looks.keys() | seen.keys(),
         now,
         departing=[
             a.removeprefix("model.") for a, s in facts.steps.items() if _departs(a, s.action)
@@ -109,20 +142,20 @@ def survey_changes(resolver: Resolver, worktree: Worktree, snapshot: Snapshot, m
     return facts
 
 
-def _surroundings(
-    resolver: Resolver,
-    project: Iterable[Resource],
-    observed: Observed,
-    recorded: Recorded,
-    snapshot: Snapshot,
-) -> Surroundings:
-    spec = resolver.spec
-    facts = Facts(resolver.desired(project), observed, recorded)
-    datasets = {}
-    for dataset in facts.desired.of(DatasetResource):
+def _contents(desired: Desired, observed: Observed, recorded: Recorded) -> Contents:
+    """What datasets hold, where that is known."""
+    facts = Facts(desired, observed, recorded)
+    for dataset in desired.of(DatasetResource):
         plan_dataset(facts, dataset)
-        content = facts.contents.get(dataset.address)
-        datasets[dataset.name] = digest_of([_plain(dataset.dataset), content])
+    return facts.contents
+
+
+def _surroundings(resolver: Resolver, contents: Contents, snapshot: Snapshot) -> Surroundings:
+    spec = resolver.spec
+    datasets = {
+        name: digest_of([_plain(dataset), contents.get(f"dataset.{name}")])
+        for name, dataset in spec.datasets.items()
+    }
     deployments = {
         model: digest_of({name: _plain(each) for name, each in by_name.items()})
         for model, by_name in resolver.deployed.items()
@@ -158,42 +191,102 @@ def _readers(resolver: Resolver, live: Iterable[str]) -> set[str]:
     return found
 
 
-def _look(
-    resolver: Resolver, worktree: Worktree, observed: Observed, live: Iterable[str]
-) -> Mapping[str, _Look]:
-    """Read these models, and those that they take something from."""
+def _sift(
+    resolver: Resolver,
+    worktree: Worktree,
+    observed: Observed,
+    snapshot: Snapshot,
+    contents: Contents,
+    live: Iterable[str],
+) -> tuple[dict[str, _Look], dict[str, Seen]]:
+    """Read many models, a few at a time, and forget the readings of those that need nothing.
+
+    The others, with their readings in `observed`, are what there is to plan.
+    """
     looks: dict[str, _Look] = {}
-    left = sorted(live, reverse=True)
+    seen: dict[str, Seen] = {}
+    names = sorted(live)
+    if len(names) <= FEW:
+        return looks, seen
+    for start in range(0, len(names), FEW):
+        batch: dict[str, _Look] = {}
+        readings = Observed({}, {}, {}, {}, observed.place)
+        for name in names[start : start + FEW]:
+            batch[name] = _read(resolver, worktree, readings, name)
+        if resolver.problems:
+            looks |= batch
+            continue
+        snapshot.read_ahead(map(model_path, batch))
+        alone = {name: look for name, look in batch.items() if look.is_alone}
+        resources = (each for look in alone.values() for each in look.resources)
+        desired = resolver.desired(resources)
+        facts = survey_alone(desired, readings, Recorded(snapshot), contents)
+        settled = _seen(facts, alone, resolver)
+        seen |= settled
+        rest = {name: look for name, look in batch.items() if name not in settled}
+        looks |= rest
+        for look in rest.values():
+            _move(look, readings, observed)
+    return looks, seen
+
+
+def _move(look: _Look, readings: Observed, into: Observed) -> None:
+    for each in look.resources:
+        match each:
+            case StageResource(address=address):
+                into.stages[address] = readings.stages[address]
+            case FileResource(generated=generated) if generated.path in readings.files:
+                into.files[generated.path] = readings.files[generated.path]
+
+
+def _look(
+    resolver: Resolver,
+    worktree: Worktree,
+    observed: Observed,
+    live: Iterable[str],
+    looks: dict[str, _Look],
+) -> None:
+    """Add these models to `looks`, and those that they, or the others there, take from."""
+    left = [*sorted(live, reverse=True), *(up for look in looks.values() for up in look.upstream)]
     while left:
         name = left.pop()
-        if name in looks:
-            continue
-        with worktree.watch() as watch:
-            resources = tuple(resolver.model(name))
-            observe_resources(resources, worktree, observed)
-        looks[name] = look = _Look(resources, frozenset(watch.paths))
-        stages = (each for each in look.producers if each.startswith("stage."))
-        left += {each.removeprefix("stage.").rpartition(".")[0] for each in stages} - looks.keys()
-    return looks
+        if name not in looks:
+            looks[name] = look = _read(resolver, worktree, observed, name)
+            left += look.upstream
 
 
-def _seen(facts: Facts, looks: Mapping[str, _Look], resolver: Resolver) -> Iterable[Seen]:
+def _read(resolver: Resolver, worktree: Worktree, into: Observed, name: str) -> _Look:
+    with worktree.watch() as watch:
+        resources = tuple(resolver.model(name))
+        observe_resources(resources, worktree, into)
+    return _Look(name, resources, frozenset(watch.paths))
+
+
+def _seen(facts: Facts, looks: Mapping[str, _Look], resolver: Resolver) -> dict[str, Seen]:
     """The models that need nothing and take nothing from others but through files and datasets."""
-    for name, look in looks.items():
-        if any(each.address in facts.steps for each in look.resources):
-            continue
-        if look.has_made_code:
-            continue
-        addresses = {each.address for each in look.resources}
-        model = facts.desired.get(ModelResource, f"model.{name}")
-        yield Seen(
+    return {
+        name: Seen(
             name=name,
             paths=look.paths,
             datasets=look.datasets,
-            resources=len(addresses),
-            held=(facts.held[model.address],) if model.address in facts.held else (),
+            resources=len(look.resources),
+            held=(facts.held[address],) if (address := f"model.{name}") in facts.held else (),
             version=facts.outlooks[name].version if name in resolver.deployed else None,
         )
+        for name, look in looks.items()
+        if not look.has_made_code
+        and not any(each.address in facts.steps for each in look.resources)
+    }
+
+
+def _with(settled: Settled, seen: Mapping[str, Seen], looks: Mapping[str, _Look]) -> Settled:
+    """`settled`, with those that were seen just now and are not among what is planned."""
+    new = [each for name, each in seen.items() if name not in looks]
+    return Settled(
+        resources=settled.resources + sum(each.resources for each in new),
+        held=(*settled.held, *(held for each in new for held in each.held)),
+        versions={**settled.versions, **{each.name: each.version for each in new}},
+    )
 
 
 def _to_be_served(facts: Facts) -> set[str]:

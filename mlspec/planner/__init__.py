@@ -52,6 +52,7 @@ __all__ = [
     "plan_dataset",
     "survey",
     "survey_again",
+    "survey_alone",
 ]
 
 
@@ -76,10 +77,7 @@ def survey(
     plan_files(facts)
     for dataset in desired.of(DatasetResource):
         plan_dataset(facts, dataset)
-    for stage in in_order(desired.of(StageResource)):
-        plan_stage(facts, stage)
-    for model in desired.of(ModelResource):
-        plan_model(facts, model)
+    _plan_models(facts)
     for deployment in sorted(
         desired.of(DeploymentResource), key=lambda d: (len(d.after), d.address)
     ):
@@ -87,6 +85,29 @@ def survey(
     plan_departures(facts, recorded.models() if known is None else known)
     plan_policy(facts)
     return facts
+
+
+def survey_alone(
+    desired: Desired,
+    observed: Observed,
+    recorded: Recorded,
+    contents: Mapping[str, Mapping[str, str]],
+) -> Facts:
+    """Of models that take nothing from others, all that :func:`survey` would find.
+
+    `contents` has the md5 of what datasets hold, by address and path, where that is known.
+    """
+    facts = Facts(desired, observed, recorded, contents=dict(contents))
+    plan_files(facts)
+    _plan_models(facts)
+    return facts
+
+
+def _plan_models(facts: Facts) -> None:
+    for stage in in_order(facts.desired.of(StageResource)):
+        plan_stage(facts, stage)
+    for model in facts.desired.of(ModelResource):
+        plan_model(facts, model)
 
 
 def survey_again(facts: Facts, address: str) -> None:
