@@ -29,13 +29,14 @@ from mlspec.resources import (
     DatasetResource,
     DeploymentResource,
     FileResource,
+    GateResource,
     ModelResource,
     Resource,
     StageResource,
 )
 from mlspec.selection import SelectionError
 from mlspec.spec.checks.overlaps import parents
-from mlspec.spec.load import load_spec
+from mlspec.spec.load import Loaded, load_spec
 from mlspec.spec.suggest import did_you_mean
 from mlspec.worktree import Worktree
 
@@ -63,7 +64,7 @@ def find_touched(git: Git, resolver: Resolver, revisions: str) -> set[str]:
         now = other
     if not (difference.deleted or difference.touches(now.spec_files)):
         return set(_touched(difference, now))
-    old = _state_of(git, before)
+    old = _state_of(git, before, beside=None if difference.deleted else now)
     return set(now.resources) if old is None else set(_touched(difference, now, old))
 
 
@@ -83,11 +84,15 @@ class _Difference:
 
 
 class _State:
-    """What the spec of a commit, or of the worktree, asks for."""
+    """What the spec of a commit, or of the worktree, asks for.
 
-    def __init__(self, resolver: Resolver) -> None:
+    `alike` are models of which it says what the state `beside` it says; they are not read.
+    """
+
+    def __init__(self, resolver: Resolver, beside: _State | None = None) -> None:
         self._resolver = resolver
         self.spec_files = resolver.loaded.files
+        self.alike = _alike(resolver.loaded, beside._resolver.loaded) if beside else frozenset()
 
     @cached_property
     def datasets(self) -> Mapping[str, Resource]:
@@ -100,7 +105,8 @@ class _State:
         """Everything by address. Nothing is raised for what is missing: a plan does."""
         resolver = self._resolver
         files = map(FileResource, resolver.project_files())
-        models = (each for name in resolver.spec.models for each in resolver.model(name))
+        names = (name for name in resolver.spec.models if name not in self.alike)
+        models = (each for name in names for each in resolver.model(name))
         found = chain(files, models, resolver.deployments())
         return {**self.datasets, **{each.address: each for each in found}}
 
@@ -137,7 +143,7 @@ def _touched(difference: _Difference, now: _State, old: _State | None = None) ->
         if (
             difference.touches(now.reads(resource))
             or (difference.local and now.is_unrecorded(resource))
-            or (old is not None and not _asks_the_same(resource, old.resources.get(address)))
+            or (old is not None and not _asks_the_same(resource, old))
         ):
             yield address
 
@@ -150,11 +156,27 @@ def _is_another(local: _Difference, state: _State) -> bool:
     return any(local.touches(state.reads(stage)) for stage in stages)
 
 
-def _asks_the_same(now: Resource, old: Resource | None) -> bool:
+def _alike(one: Loaded, other: Loaded) -> frozenset[str]:
+    """The models of which two specs say the same."""
+    if (one.spec.python, one.spec.datasets) != (other.spec.python, other.spec.datasets):
+        return frozenset()
+    return frozenset(
+        name
+        for name, digest in one.model_digests.items()
+        if other.model_digests.get(name) == digest
+    )
+
+
+def _asks_the_same(now: Resource, old: _State) -> bool:
     """Whether the spec says the same of a resource, whatever its files hold."""
-    if isinstance(now, FileResource):
-        return True
-    return old is not None and _wish(now) == _wish(old)
+    match now:
+        case FileResource():
+            return True
+        case StageResource(model=model) | GateResource(model=model) | ModelResource(name=model):
+            if model in old.alike:
+                return True
+    before = old.resources.get(now.address)
+    return before is not None and _wish(now) == _wish(before)
 
 
 def _wish(resource: Resource) -> Resource:
@@ -169,7 +191,7 @@ def _wish(resource: Resource) -> Resource:
     return resource
 
 
-def _state_of(git: Git, commit: str) -> _State | None:
+def _state_of(git: Git, commit: str, beside: _State | None = None) -> _State | None:
     """What a commit asks for, from its files in a folder; none if it has no valid spec."""
     with tempfile.TemporaryDirectory(prefix="mlspec-") as folder:
         index, tree, cache = (Path(folder, name) for name in ("index", "tree", "cache.db"))
@@ -182,7 +204,8 @@ def _state_of(git: Git, commit: str) -> _State | None:
         except SpecError:
             return None
         with closing(Cache(cache, commit)) as remembered:
-            return _State(Resolver(loaded, _Committed(tree, remembered), GitFiles())).whole()
+            resolver = Resolver(loaded, _Committed(tree, remembered), GitFiles())
+            return _State(resolver, beside).whole()
 
 
 class _Committed(Worktree):

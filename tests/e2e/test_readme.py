@@ -18,7 +18,7 @@ import pytest
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 STORY = re.compile(r"<!-- story.*?-->\s*```console\n(.*?)```", re.DOTALL)
-CODE = re.compile(r"```(?:console|text)\n(.*?)```|`([^`]+)`", re.DOTALL)
+CODE = re.compile(r"```(?:console|text)\n(.*?)```|```\w+\n.*?```|`([^`]+)`", re.DOTALL)
 TEMPLATES = ["image-classification", "regression", "tabular-classification"]
 
 
