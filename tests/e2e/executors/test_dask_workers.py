@@ -26,6 +26,8 @@ Wait = Callable[..., Any]
 Open = Callable[[Any], DaskExecutor]
 VERSION = "{}.{}".format(*sys.version_info)
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def world(environment: Mapping[str, str], tmp_path: Path) -> dict[str, str]:
