@@ -321,8 +321,12 @@ class Worktree:
         """A folder in one that lies inside does so too, unless it is a link."""
         if parent in self._inside:
             return
-        if parent.rpartition("/")[0] not in self._inside or Path(parent).is_symlink():
+        if not parent.startswith(f"{self._base}/") or "/../" in f"{parent}/":
             self._check_inside(path, os.path.realpath(parent))
+        else:
+            self._check_parent(path, parent.rpartition("/")[0])
+            if os.path.islink(parent):  # noqa: PTH114
+                self._check_inside(path, os.path.realpath(parent))
         self._inside.add(parent)
 
     def _check_inside(self, path: str, real: str) -> None:
