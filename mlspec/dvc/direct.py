@@ -18,10 +18,14 @@ from mlspec.dvc.locking import locked
 from mlspec.dvc.objects import ObjectFolder
 from mlspec.dvc.pipeline import PipelineStage, load_stages
 from mlspec.dvc.scm import Scm
-from mlspec.dvc.settings import Settings, Unusual, load_settings
+from mlspec.dvc.settings import Settings, Unusual, load_settings, settings_files
 from mlspec.dvc.storage import copy_objects
 from mlspec.errors import MlspecError
 from mlspec.git import Git, GitError
+
+_Stamp = tuple[int, ...]
+_MANY = 100
+"""Pipelines that are remembered: what is asked for next is mostly one of the last."""
 
 
 class Direct:
@@ -31,13 +35,18 @@ class Direct:
         self._root = root
         self._digest = digest or partial(digest_of, root)
         self._scm = Scm(root, Git(root))
-        self._pipelines: dict[str, tuple[tuple[int, ...], dict[str, PipelineStage | None]]] = {}
+        self._settings: tuple[tuple[_Stamp, ...], Settings] | None = None
+        self._settings_files = settings_files(root)
+        self._pipelines: dict[str, tuple[_Stamp, dict[str, PipelineStage | None]]] = {}
 
     def settings(self) -> Settings:
         """DVC's settings, if they are plain."""
-        if not (self._root / ".dvc").is_dir():
-            raise Unusual
-        return load_settings(self._root)
+        stamps = tuple(map(_stamp, self._settings_files))
+        if self._settings is None or self._settings[0] != stamps:
+            if not (self._root / ".dvc").is_dir():
+                raise Unusual
+            self._settings = stamps, load_settings(self._root, self._settings_files)
+        return self._settings[1]
 
     def needs_help(self) -> bool:
         """Whether DVC's settings, if there are any yet, leave something to DVC itself."""
@@ -93,16 +102,25 @@ class Direct:
 
     def _stage(self, dvcfile: str, stage: str) -> PipelineStage:
         path = self._root / dvcfile
-        try:
-            found = path.stat()
-            stamp = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-            known = self._pipelines.get(dvcfile)
-            if known is None or known[0] != stamp:
-                known = (stamp, load_stages(path.read_text("utf-8"), os.path.normpath(dvcfile)))
-                self._pipelines[dvcfile] = known
-        except (OSError, ValueError) as error:
-            raise Unusual from error
+        stamp, known = _stamp(path), self._pipelines.get(dvcfile)
+        if known is None or known[0] != stamp:
+            try:
+                text = path.read_text("utf-8")
+            except (OSError, ValueError) as error:
+                raise Unusual from error
+            if len(self._pipelines) > _MANY:
+                self._pipelines.clear()
+            known = self._pipelines[dvcfile] = stamp, load_stages(text, os.path.normpath(dvcfile))
         body = known[1].get(stage)
         if body is None:
             raise Unusual
         return body
+
+
+def _stamp(path: Path) -> _Stamp:
+    """What changes when the file does; the same for all that cannot be read."""
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,10 +34,24 @@ class Settings:
     storage: Path | None
 
 
-def load_settings(root: Path) -> Settings:
-    """What all of DVC's files of settings say of the repository at `root`."""
+def settings_files(root: Path) -> tuple[Path, ...]:
+    """The files that DVC reads for the repository at `root`, weakest first; they may be absent."""
+    import platformdirs
+
+    system = os.environ.get("DVC_SYSTEM_CONFIG_DIR")
+    user = os.environ.get("DVC_GLOBAL_CONFIG_DIR")
+    return (
+        Path(system or platformdirs.site_config_dir("dvc", "iterative"), "config"),
+        Path(user or platformdirs.user_config_dir("dvc", "iterative"), "config"),
+        root / ".dvc/config",
+        root / ".dvc/config.local",
+    )
+
+
+def load_settings(root: Path, files: Iterable[Path]) -> Settings:
+    """What those files say of the repository at `root`."""
     settings: dict[str, dict[str, str]] = {}
-    for path in (*_beyond_repository(), root / ".dvc/config", root / ".dvc/config.local"):
+    for path in files:
         for section, option, value in _read(path):
             settings.setdefault(section, {})[option] = value
     core = settings.get("core", {})
@@ -50,16 +64,6 @@ def load_settings(root: Path) -> Settings:
     url = remote.get("url", "")
     folder = bool(url) and remote.keys() <= _OF_A_FOLDER and "://" not in url and url[0] != "~"
     return Settings(Path(os.path.normpath(root / ".dvc" / url)) if folder else None)
-
-
-def _beyond_repository() -> Iterator[Path]:
-    """The files of the machine and of the user, weakest first."""
-    import platformdirs
-
-    system = os.environ.get("DVC_SYSTEM_CONFIG_DIR")
-    user = os.environ.get("DVC_GLOBAL_CONFIG_DIR")
-    yield Path(system or platformdirs.site_config_dir("dvc", "iterative"), "config")
-    yield Path(user or platformdirs.user_config_dir("dvc", "iterative"), "config")
 
 
 def _read(path: Path) -> Iterator[tuple[str, str, str]]:
