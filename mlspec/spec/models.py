@@ -165,7 +165,7 @@ class Model(Section):
     description: str = ""
     owner: str = ""
     tags: tuple[str, ...] = ()
-    """Words to select it by, as in `mlspec plan tag:nightly`."""
+    """Words to select it by, as in `mlspec plan --select tag:nightly`."""
     executor: str | None = None
     """Where its stages run unless they say otherwise: the name of an executor."""
     artifact: Artifact | None = None

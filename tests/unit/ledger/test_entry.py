@@ -50,6 +50,12 @@ def test_the_message_is_a_line_for_people_and_json() -> None:
     assert render_message(Entry(command="apply")).startswith("apply\n")
 
 
+def test_an_entry_from_before_there_were_selections_is_of_everything() -> None:
+    older = {"command": "apply", "address": "model.risk", "action": "register", "serial": 7}
+    entry = load_entry("c0ffee", committed(f"apply model.risk\n\n{json.dumps(older)}\n"))
+    assert (entry.serial, entry.selection) == (7, "")
+
+
 def test_bytes_that_are_no_text_do_not_break_a_message() -> None:
     entry = Entry(command="apply").about("model.risk", "run", "failed", "caf\udce9\x1b[31m")
     message = render_message(entry)
