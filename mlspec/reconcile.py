@@ -70,7 +70,7 @@ class Project:
 
     @cached_property
     def loaded(self) -> Loaded:
-        return load_spec(self.root)
+        return load_spec(self.root, self.worktree.cache)
 
     @cached_property
     def resolver(self) -> Resolver:
