@@ -51,6 +51,9 @@ class Origin:
 
     def check_committed(self, stage: str, paths: Iterable[str]) -> None:
         """Raise if any of `paths`, which `stage` reads, is not in the commit as it is here."""
+        specs = [f":(literal){path}" for path in paths]
+        if not specs:
+            return
         listed = self._git.run(
             "status",
             "--porcelain",
@@ -59,7 +62,7 @@ class Origin:
             "--untracked-files=all",
             "--no-renames",
             "--",
-            *(f":(literal){path}" for path in paths),
+            *specs,
         )
         changed = sorted({line[3:] for line in listed.split("\0") if line})
         if changed:

@@ -25,7 +25,7 @@ def check(spec: Spec, faces: Mapping[str, Face]) -> Iterator[Problem]:
     for name, executor in spec.executors.items():
         yield from _executor(executor, ("executors", name))
     local = not ("://" in spec.storage.url or spec.storage.url.startswith("/"))
-    if local and any(_elsewhere(face) for face in faces.values()):
+    if spec.executors and local and any(_elsewhere(face) for face in faces.values()):
         message = f"{show(spec.storage.url)} is a folder of this checkout, and executors need it"
         hint = "write a URL such as ssh://host/folder, or a folder that all machines have"
         yield Problem("MLS048", ("storage", "url"), message, hint)
