@@ -75,8 +75,8 @@ class Expanded:
     """Whether every matrix could be expanded."""
 
 
-def expand_matrices(top: Node, read_file: ReadFile) -> Expanded:
-    """The tree with its members."""
+def expand_matrices(top: Node, read_file: ReadFile, only: str | None = None) -> Expanded:
+    """The tree with its members, or with `only` one of them."""
     models = top.value.get("models") if isinstance(top.value, dict) else None
     if models is None or not isinstance(models.value, dict):
         return Expanded(top, {}, (), complete=True)
@@ -96,7 +96,7 @@ def expand_matrices(top: Node, read_file: ReadFile) -> Expanded:
         if family is None:
             whole = False
             continue
-        for member in family.rows:
+        for member in family.rows if only is None else {only} & family.rows.keys():
             value[member], keys[member] = family.member(member), key
             families[member] = name
     expanded = top.holding(

@@ -32,7 +32,7 @@ class Places:
         self._files = files
         self._top = top
         self._files_of = files_of
-        self._trees: dict[tuple[str, ...], Node | None] = {}
+        self._trees: dict[str, Node | None] = {}
 
     def place(self, path: Steps) -> Place | None:
         """The place of what is at `path`, or of what it would stand in."""
@@ -45,9 +45,9 @@ class Places:
     def _tree(self, path: Steps) -> Node | None:
         """The tree of the files that say what is at `path`; none if they cannot be read now."""
         model = str(path[1]) if path[0] == "models" and len(path) > 1 else ""
-        files = tuple(self._files_of(model) if self._files_of else self._files)
-        if files not in self._trees:
+        if model not in self._trees:
             if len(self._trees) >= _KEPT:
                 del self._trees[next(iter(self._trees))]
-            self._trees[files] = read_tree(self._root, files)
-        return self._trees[files]
+            files = self._files_of(model) if self._files_of else self._files
+            self._trees[model] = read_tree(self._root, files, model)
+        return self._trees[model]

@@ -16,8 +16,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
+from os.path import normpath
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -50,7 +50,10 @@ MAX_SHOWN = 200
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A valid spec and its tree; `files` are relative to the root, the root file is the first."""
+    """A valid spec and its tree.
+
+    `files` are relative to the root: the root file, what it includes, and the tables of matrices.
+    """
 
     spec: Spec
     top: Node
@@ -64,22 +67,38 @@ def read_spec(root: Path) -> Read:
         raise SpecError(_distinct(problems))
     top, clashes = merge(tops)
     problems += clashes
-    spec, merged, more = _build(top, root)
+    tables = _Tables(root)
+    spec, merged, more = _build(top, root, tables)
     said = {problem.place for problem in problems}
     problems += [problem for problem in more if problem.place not in said]
     if spec is None or problems:
         raise SpecError(_distinct(problems))
-    return Read(spec, merged, tuple(node.file.path for node in tops))
+    return Read(spec, merged, (*(node.file.path for node in tops), *tables.found))
 
 
-def read_tree(root: Path, files: Iterable[str]) -> Node | None:
-    """The tree of some files of a spec that was right a moment ago, if it still is."""
+class _Tables:
+    """Reads the tables of matrices, and knows which there are."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.found: dict[str, None] = {}
+
+    def read(self, relative: str) -> bytes:
+        self.found[normpath(relative)] = None
+        return read_inside(self._root, relative)
+
+
+def read_tree(root: Path, files: Iterable[str], model: str) -> Node | None:
+    """The tree of some files of a spec that was right a moment ago, if it still is.
+
+    Of the members of matrices it has only `model`.
+    """
     tops = [_read(root, relative).top for relative in files]
     whole = [top for top in tops if top is not None]
     if len(whole) < len(tops):
         return None
     top, _ = merge(whole)
-    return expand_matrices(merge_defaults(top), partial(read_inside, root)).top
+    return expand_matrices(merge_defaults(top), _Tables(root).read, model).top
 
 
 def read_files(root: Path) -> tuple[list[Node], list[Diagnostic]]:
@@ -156,7 +175,7 @@ def _included(root: Path, top: Node, problems: list[Diagnostic]) -> Iterator[tup
     yield from ((found[relative], relative) for relative in sorted(found))
 
 
-def _build(top: Node, root: Path) -> tuple[Spec | None, Node, list[Diagnostic]]:
+def _build(top: Node, root: Path, tables: _Tables) -> tuple[Spec | None, Node, list[Diagnostic]]:
     """The spec of a whole tree, its tree with defaults merged, and everything wrong with it.
 
     A resource that is wrong in itself is left out, so that the others are still checked against
@@ -164,7 +183,7 @@ def _build(top: Node, root: Path) -> tuple[Spec | None, Node, list[Diagnostic]]:
     """
     literals = list(islice(check_literals(top), MAX_FOUND))
     found = list(check_defaults(top))
-    expanded = expand_matrices(merge_defaults(top), partial(read_inside, root))
+    expanded = expand_matrices(merge_defaults(top), tables.read)
     merged = expanded.top
     unbuilt = list(check_unbuilt(merged))
     found += unbuilt

@@ -1,7 +1,8 @@
-"""The JSON Schema of the language, for editors: made from the types, never written by hand.
+"""The JSON Schema of the language, for editors: made from the types.
 
-It refuses less than :func:`mlspec.spec.load.load_spec` and nothing that is valid: what `defaults`
-may give is not required of a member.
+Only what no type has is written by hand: the keys of a model that stands for many. The schema
+refuses less than :func:`mlspec.spec.load.load_spec` and nothing that is valid: what `defaults` may
+give is not required of a member, and `${matrix.KEY}` may stand for any plain value of a model.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any
 
 from mlspec.spec import models
 from mlspec.spec.checks.names import PATTERN
-from mlspec.spec.models import DEFAULTABLE, Spec
+from mlspec.spec.models import DEFAULTABLE, Artifact, Card, Gate, Model, Resources, Spec, Stage
+from mlspec.spec.rows import NAME
 from mlspec.spec.tree import SECTIONS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -28,6 +30,10 @@ def json_schema() -> dict[str, Any]:
         _polish(definition, described[name])
     for kind in DEFAULTABLE.values():
         definitions[kind.__name__].pop("required", None)
+    for kind in (Artifact, Card, Gate, Model, Resources, Stage):
+        fields = definitions[kind.__name__]["properties"]
+        fields.update({key: _or_member_value(field) for key, field in fields.items()})
+    definitions["Model"]["properties"].update(_members(definitions["Model"]["properties"]))
     schema["properties"]["defaults"] = _defaults()
     del definitions["Spec"]
     return {
@@ -35,6 +41,53 @@ def json_schema() -> dict[str, Any]:
         "title": "mlspec.yaml",
         **schema,
         "$defs": dict(sorted(definitions.items())),
+    }
+
+
+def _or_member_value(field: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a value of a model, which may be `${matrix.KEY}`."""
+    if "items" in field:
+        return field | {"items": _or_member_value(field["items"])}
+    any_text = field.get("type") == "string" and field.keys().isdisjoint(("enum", "pattern"))
+    if any_text or not field.keys() & {"type", "enum", "const"} or field["type"] == "object":
+        return field
+    said = {key: field[key] for key in ("description", "default") if key in field}
+    rest = {key: value for key, value in field.items() if key not in said}
+    return {"anyOf": [rest, {"type": "string", "pattern": r"\$\{matrix\."}], **said}
+
+
+def _members(fields: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a model that are about the models that it stands for."""
+    value = {"type": ["string", "number", "boolean"]}
+    lists = {
+        "type": "object",
+        "propertyNames": {"pattern": f"^{NAME.pattern}$", "not": {"const": "from"}},
+        "additionalProperties": {"type": "array", "items": value, "minItems": 1},
+        "minProperties": 1,
+    }
+    table = {
+        "type": "object",
+        "properties": {"from": {"type": "string"}},
+        "required": ["from"],
+        "additionalProperties": False,
+    }
+    return {
+        "matrix": {
+            "anyOf": [table, lists],
+            "description": "Write one model for many: one for each combination of the values, "
+            "listed by key, or for each row of a CSV file, {from: regions.csv}, whose columns "
+            "are the keys. Texts of the model hold a value as ${matrix.KEY}.",
+        },
+        "name": {
+            "type": "string",
+            "description": "What each member of the matrix is called, such as "
+            "demand-${matrix.region}; without it the model's name and all values.",
+        },
+        "overrides": {
+            "type": "object",
+            "additionalProperties": {"type": "object", "propertyNames": {"enum": [*fields]}},
+            "description": "What is different about single members, by their names.",
+        },
     }
 
 
