@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from mlspec import __version__
 from mlspec.atomic import OWN, make_own_folder
 from mlspec.cache import Cache
-from mlspec.changes import find_touched
 from mlspec.errors import MlspecError
 from mlspec.git import Git, GitError
 from mlspec.incremental import survey_changes
@@ -39,7 +38,6 @@ from mlspec.planner import (
 )
 from mlspec.resolve import GitFiles, Resolver
 from mlspec.resources import Desired, Observed, around
-from mlspec.selection import Expression, Graph, Selected, parse, select
 from mlspec.spec.load import ROOT, Loaded, load_spec
 from mlspec.spec.show import redact
 from mlspec.worktree import Worktree
@@ -48,6 +46,7 @@ if TYPE_CHECKING:
     from mlspec.apply import Event, Pace
     from mlspec.ledger.entry import Entry
     from mlspec.ledger.records import Record
+    from mlspec.selection import Expression, Selected
 
 CACHE = Path(OWN, "cache", "cache.db")
 SHARED = ("model.", "deployment.")
@@ -86,6 +85,9 @@ class Project:
         """What `selection` stands for; none stands for everything."""
         if self.selection is None:
             return None
+        from mlspec.changes import find_touched
+        from mlspec.selection import Graph, select
+
         touched = partial(find_touched, self.git, self.resolver)
         graph = Graph(self.loaded.spec, self.loaded.interfaces)
         return select(self.selection, graph, touched)
@@ -191,7 +193,11 @@ def open_project(start: Path, select: Sequence[str] = ()) -> Iterator[Project]:
     `select` are expressions of what it is about; without one, everything. Raises
     :class:`MlspecError` outside of a Git repository, or when its root has no spec.
     """
-    selection = parse(*select) if select else None
+    selection = None
+    if select:
+        from mlspec.selection import parse
+
+        selection = parse(*select)
     git = Git(start)
     root = git.toplevel
     if not (root / ROOT).exists():

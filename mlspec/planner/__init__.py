@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING
 
 from mlspec import __version__
 from mlspec.errors import MlspecError
@@ -34,7 +35,9 @@ from mlspec.resources import (
     StageResource,
     upstream,
 )
-from mlspec.selection import Selected
+
+if TYPE_CHECKING:
+    from mlspec.selection import Selected
 
 __all__ = [
     "NONE",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mlspec.plan import Action, Held, Step
-from mlspec.selection import Selected
+
+if TYPE_CHECKING:
+    from mlspec.selection import Selected
 
 
 def keep_selected(
