@@ -113,10 +113,21 @@ class Snapshot:
     def file_index(self) -> dict[str, int]:
         return {path: index for index, path in enumerate(self.paths)}
 
-    @cached_property
-    def unknown(self) -> list[int]:
-        """The files whose stamps are not remembered."""
-        return [index for index in range(len(self.paths)) if self.stamp(index) == UNKNOWN]
+    def differing(self, stamps: array[int]) -> list[int]:
+        """The files that have other stamps now, or none that is remembered."""
+        if stamps == self.stamps and not self.unknown:
+            return []
+        now, old = (zip(*[iter(each)] * _INTS, strict=True) for each in (stamps, self.stamps))
+        return [
+            index
+            for index, (one, other) in enumerate(zip(now, old, strict=True))
+            if one != other or other == UNKNOWN
+        ]
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the stamp of some file is not remembered; no file has the size and inode 0."""
+        return 0 in self.stamps[::_INTS]
 
     @cached_property
     def model_index(self) -> dict[str, int]:

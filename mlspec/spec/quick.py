@@ -128,22 +128,27 @@ class _Search:
     # Files
 
     def _is_untouched(self, old: Snapshot) -> bool:
-        """Whether every file is as it was, by its stamp, and no other has come."""
+        """Whether every file is as it was, by its stamp or its content, and no other has come."""
         known = {path for path, kind in zip(old.paths, old.kinds, strict=True) if kind in b"mh"}
         if known != {ROOT, *self._listed(old.head.include)}:
             return False
         if not all(map(self.eye.is_plain_folder, {path.rpartition("/")[0] for path in old.paths})):
             return False
-        if self.eye.stamps(old.paths) == old.stamps:
-            return all(
-                old.stamp(index) != UNKNOWN or self._is_still_absent(old, index)
-                for index in old.unknown
-            )
-        return False
-
-    def _is_still_absent(self, old: Snapshot, index: int) -> bool:
-        gone = old.kinds[index] == PACKAGES and old.hash(index) == ABSENT
-        return gone and not os.path.lexists(self.root / old.paths[index])
+        stamps = self.eye.stamps(old.paths)
+        for index in old.differing(stamps):
+            path, hashed = old.paths[index], old.hash(index)
+            if old.kinds[index] == PACKAGES and not os.path.lexists(self.root / path):
+                if hashed != ABSENT:
+                    return False
+                continue
+            seen = self.eye.read(path)
+            if seen.hash != hashed:
+                return False
+            stamps[index * 4 : index * 4 + 4] = array("q", seen.stamp)
+        if stamps != old.stamps:
+            old.stamps = stamps
+            self.memory.remember(old, (), ())
+        return True
 
     def _listed(self, include: Iterable[str]) -> list[str]:
         found = {path for pattern in include for path in resolve_pattern(self.root, pattern)}

@@ -53,7 +53,8 @@ def _or_member_value(field: dict[str, Any]) -> dict[str, Any]:
         return field
     said = {key: field[key] for key in ("description", "default") if key in field}
     rest = {key: value for key, value in field.items() if key not in said}
-    return {"anyOf": [rest, {"type": "string", "pattern": r"\$\{matrix\."}], **said}
+    given: dict[str, Any] = {"anyOf": [rest, {"type": "string", "pattern": r"\$\{matrix\."}]}
+    return given | said
 
 
 def _members(fields: dict[str, Any]) -> dict[str, Any]:
