@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mlspec.apply import Ended, Event, Lingering, Printed, Started
 from mlspec.plan import Outcome, Plan, Report, Status
@@ -12,6 +12,9 @@ from mlspec.render.console import Console
 from mlspec.render.quantities import render_seconds
 from mlspec.render.style import escape
 from mlspec.render.tally import Tally
+
+if TYPE_CHECKING:
+    from mlspec.render.screen import Screen
 
 _SIGNS = {
     Status.DONE: ("ok", "green"),
@@ -26,8 +29,6 @@ _WARNING = "warning: "
 
 MOST_ROWS = 12
 """Steps that run and are shown as such; more are counted."""
-_REFRESHES = 4
-"""A second, of the live table."""
 
 
 class Progress:
@@ -39,20 +40,14 @@ class Progress:
     def __init__(self, console: Console, plan: Plan, jobs: int = 1) -> None:
         self._console = console
         self._tally = Tally(plan, jobs)
-        self._live: Any = None
+        self._screen: Screen | None = None
 
     def __enter__(self) -> Self:
         if self._console.aside.color:
-            from rich.console import Console as RichConsole
-            from rich.live import Live
+            from mlspec.render.screen import Screen
 
-            self._live = Live(
-                get_renderable=self._table,
-                console=RichConsole(stderr=True),
-                refresh_per_second=_REFRESHES,
-                transient=True,
-            )
-            self._live.start()
+            self._screen = Screen(self._table)
+            self._screen.start()
         return self
 
     def __exit__(
@@ -61,8 +56,8 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        if self._screen is not None:
+            self._screen.stop()
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -100,13 +95,11 @@ class Progress:
         return whole
 
     def _write(self, text: str) -> None:
-        """A line above the live one."""
-        if self._live is None:
+        """A line, above the table if there is one."""
+        if self._screen is None:
             self._console.note(text)
         else:
-            from rich.text import Text
-
-            self._live.console.print(Text.from_ansi(text), soft_wrap=True)
+            self._screen.write(text)
 
     def _line(self, outcome: Outcome) -> str:
         warned = outcome.detail.startswith(_WARNING)
