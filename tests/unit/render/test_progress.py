@@ -104,7 +104,7 @@ def test_a_terminal_shows_what_runs_below_what_is_done(monkeypatch: pytest.Monke
             progress(Started(other))
             read_until("1 running, 1 done")
             progress(Ended(Outcome(other, Status.DONE)))
-        read_until("stage.m.evaluate\x1b")
+        read_until("0 running, 2 done")
     os.close(ours)
     assert "stage.m.train | epoch 1" in said
     assert said.index("epoch 1") < said.index("1 output")
