@@ -196,6 +196,47 @@ def class_68_more_files_than_allowed(root: Path) -> str:
     return "mlspec.yaml:3:11"
 
 
+MATRIX = (
+    "models:\n  demand:\n    matrix: {from: regions.csv}\n    stages: {train: {command: train}}\n"
+)
+
+
+@special_case("MLS087")
+def class_00_matrix_hundred_thousand(root: Path) -> str:
+    write(root, "region\n" + "".join(f"r{number}\n" for number in range(100_000)), "regions.csv")
+    write(root, HEAD + MATRIX)
+    return "mlspec.yaml:5:13"
+
+
+@special_case("MLS086")
+def class_00_matrix_csv_not_utf_8(root: Path) -> str:
+    write(root, "region\nM\xfcnchen\n".encode("latin-1"), "regions.csv")
+    write(root, HEAD + MATRIX)
+    return "regions.csv:2:2"
+
+
+@special_case("MLS086")
+def class_00_matrix_csv_too_large(root: Path) -> str:
+    write(root, "region\n" + "x" * 5_000_000, "regions.csv")
+    write(root, HEAD + MATRIX)
+    return "regions.csv:1:1"
+
+
+@special_case("MLS086")
+def class_61_matrix_csv_leaves(root: Path) -> str:
+    write(root.parent, "region\nnorth\n", "regions.csv")
+    (root / "regions.csv").symlink_to("../regions.csv")
+    write(root, HEAD + MATRIX)
+    return "mlspec.yaml:5:20"
+
+
+@special_case("MLS086")
+def class_65_matrix_csv_is_a_pipe(root: Path) -> str:
+    os.mkfifo(root / "regions.csv")
+    write(root, HEAD + MATRIX)
+    return "mlspec.yaml:5:20"
+
+
 @special_case("MLS002")
 def class_72_root_file_is_a_folder(root: Path) -> str:
     (root / "mlspec.yaml").mkdir()
