@@ -55,6 +55,11 @@ class _Look:
         return {producer for stage in stages for producer in stage.producers}
 
     @property
+    def generated(self) -> Iterator[str]:
+        files = (each for each in self.resources if isinstance(each, FileResource))
+        return (file.generated.path for file in files)
+
+    @property
     def upstream(self) -> set[str]:
         """The other models that it takes something from."""
         stages = (each for each in self.producers if each.startswith("stage."))
@@ -81,10 +86,20 @@ class _Look:
         )
 
 
-def survey_changes(resolver: Resolver, worktree: Worktree, snapshot: Snapshot, memo: Memo) -> Facts:
-    """What :func:`mlspec.planner.survey` finds of everything."""
+def survey_changes(
+    resolver: Resolver,
+    worktree: Worktree,
+    snapshot: Snapshot,
+    memo: Memo,
+    *,
+    files_only: bool = False,
+) -> Facts:
+    """What :func:`mlspec.planner.survey` finds of everything.
+
+    With `files_only`, models whose files are as they should be may be missing.
+    """
     with _no_collection():
-        return _survey(resolver, worktree, snapshot, memo)
+        return _survey(resolver, worktree, snapshot, memo, files_only=files_only)
 
 
 @contextmanager
@@ -99,7 +114,14 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _survey(resolver: Resolver, worktree: Worktree, snapshot: Snapshot, memo: Memo) -> Facts:
+def _survey(
+    resolver: Resolver,
+    worktree: Worktree,
+    snapshot: Snapshot,
+    memo: Memo,
+    *,
+    files_only: bool,
+) -> Facts:
     began = time.time_ns()
     observed = Observed({}, {}, {}, {}, place_of(worktree.root))
     recorded = Recorded(snapshot)
@@ -107,12 +129,14 @@ def _survey(resolver: Resolver, worktree: Worktree, snapshot: Snapshot, memo: Me
     observe_resources(project, worktree, observed)
     contents = _contents(resolver.desired(project), observed, recorded)
     now = _surroundings(resolver, contents, snapshot)
-    live = memo.compare(now)
+    live = memo.compare(now, files_only=files_only)
     if live:
         live |= _readers(resolver, live)
     deployments = tuple(resolver.deployments())
     observe_resources(deployments, worktree, observed)
-    looks, seen = _sift(resolver, worktree, observed, snapshot, contents, live)
+    looks, seen = _sift(
+        resolver, worktree, observed, snapshot, contents, live, files_only=files_only
+    )
     live -= seen.keys()
     while True:
         _look(resolver, worktree, observed, live, looks)
@@ -198,6 +222,8 @@ def _sift(
     snapshot: Snapshot,
     contents: Contents,
     live: Iterable[str],
+    *,
+    files_only: bool,
 ) -> tuple[dict[str, _Look], dict[str, Seen]]:
     """Read many models, a few at a time, and forget the readings of those that need nothing.
 
@@ -221,9 +247,10 @@ def _sift(
         resources = (each for look in alone.values() for each in look.resources)
         desired = resolver.desired(resources)
         facts = survey_alone(desired, readings, Recorded(snapshot), contents)
-        settled = _seen(facts, alone, resolver)
-        seen |= settled
-        rest = {name: look for name, look in batch.items() if name not in settled}
+        found = _seen(facts, alone, resolver)
+        done = {name: each for name, each in found.items() if files_only or each.settled}
+        seen |= done
+        rest = {name: look for name, look in batch.items() if name not in done}
         looks |= rest
         for look in rest.values():
             _move(look, readings, observed)
@@ -263,25 +290,26 @@ def _read(resolver: Resolver, worktree: Worktree, into: Observed, name: str) -> 
 
 
 def _seen(facts: Facts, looks: Mapping[str, _Look], resolver: Resolver) -> dict[str, Seen]:
-    """The models that need nothing and take nothing from others but through files and datasets."""
+    """The models whose files are written, and that take nothing from others but files and data."""
     return {
         name: Seen(
             name=name,
             paths=look.paths,
             datasets=look.datasets,
+            settled=not any(each.address in facts.steps for each in look.resources),
             resources=len(look.resources),
             held=(facts.held[address],) if (address := f"model.{name}") in facts.held else (),
             version=facts.outlooks[name].version if name in resolver.deployed else None,
         )
         for name, look in looks.items()
         if not look.has_made_code
-        and not any(each.address in facts.steps for each in look.resources)
+        and not any(f"file.{path}" in facts.steps for path in look.generated)
     }
 
 
 def _with(settled: Settled, seen: Mapping[str, Seen], looks: Mapping[str, _Look]) -> Settled:
     """`settled`, with those that were seen just now and are not among what is planned."""
-    new = [each for name, each in seen.items() if name not in looks]
+    new = [each for name, each in seen.items() if name not in looks and each.settled]
     return Settled(
         resources=settled.resources + sum(each.resources for each in new),
         held=(*settled.held, *(held for each in new for held in each.held)),

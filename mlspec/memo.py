@@ -29,7 +29,7 @@ _LENGTHS = struct.Struct("<3I")
 
 Part = Mapping[str, Any]
 """What is kept of one model: `spec`, `ledger`, `datasets`, `paths` (their places in the row's list
-of them), `resources`, `held` and `version`."""
+of them), whether it is `settled`, and if so `resources`, `held` and `version`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,15 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A model that was looked at, at `paths`, and needs nothing; with what a plan says of it."""
+    """A model that was looked at, at `paths`, and none of whose files needs to be written.
+
+    If it is `settled` nothing else is needed either; the rest is what a plan says of it then.
+    """
 
     name: str
     paths: Set[str]
     datasets: tuple[str, ...]
+    settled: bool
     resources: int
     held: tuple[Held, ...]
     version: int | None
@@ -97,8 +101,8 @@ class Memo:
         """The shards in which anything is not as it is kept."""
         return self._still.keys()
 
-    def compare(self, now: Surroundings) -> set[str]:
-        """The models that must be looked at."""
+    def compare(self, now: Surroundings, *, files_only: bool = False) -> set[str]:
+        """The models that must be looked at, to plan or only to write their files."""
         stamps = Stamps(str(self._worktree.root))
         for name in now.models:
             self._names.setdefault(shard_of(name), []).append(name)
@@ -109,10 +113,11 @@ class Memo:
             names, row = self._names.get(shard, []), self._rows.get(shard)
             seen = stamps.read(row.paths) if row is not None else b""
             if row is not None and seen == row.stamps and _holds(row, shard, names, now):
-                live.update(row.header["live"])
+                live.update(row.header["unknown" if files_only else "live"])
                 continue
-            self._still[shard] = _parts_that_hold(row, seen, shard, names, now) if row else {}
-            live.update(name for name in names if name not in self._still[shard])
+            parts = _parts_that_hold(row, seen, shard, names, now) if row else {}
+            self._still[shard] = parts
+            live.update(set(names).difference(parts) if files_only else _live(names, parts))
         return live
 
     def settled(self, live: Set[str]) -> Settled:
@@ -174,6 +179,7 @@ class Memo:
             "spec": spec,
             "ledger": folder,
             "datasets": list(each.datasets),
+            "settled": each.settled,
             "resources": each.resources,
             "held": [[held.address, held.reason] for held in each.held],
             "version": each.version,
@@ -222,7 +228,8 @@ class _Draft:
             "ledger": now.shards.get(shard, "") if whole else "?",
             "datasets": {name: now.datasets.get(name) for name in sorted(datasets)},
             "deployments": _deployed(names, now),
-            "live": sorted(name for name in names if name not in self._parts),
+            "live": _live(names, self._parts),
+            "unknown": sorted(set(names).difference(self._parts)),
             **_sum(self._parts),
         }
         index = json.dumps(dict(sorted(self._parts.items()))).encode()
@@ -262,7 +269,12 @@ def _parts_that_hold(
     }
 
 
-def _sum(parts: Mapping[str, Part]) -> dict[str, Any]:
+def _live(names: Iterable[str], parts: Mapping[str, Part]) -> list[str]:
+    return sorted(name for name in names if name not in parts or not parts[name]["settled"])
+
+
+def _sum(every: Mapping[str, Part]) -> dict[str, Any]:
+    parts = {name: part for name, part in every.items() if part["settled"]}
     return {
         "resources": sum(part["resources"] for part in parts.values()),
         "held": [held for _, part in sorted(parts.items()) for held in part["held"]],

@@ -109,9 +109,24 @@ class Project:
         """
         if self.leave != NONE or self.worktree.cache is None:
             return self.survey()
+        return self._changes(self.worktree.cache)
+
+    @cached_property
+    def file_facts(self) -> Facts:
+        """As :attr:`facts`, without models whose files are as they should be."""
+        if self.worktree.cache is None:
+            return self.survey()
+        return self._changes(self.worktree.cache, files_only=True)
+
+    def _changes(self, cache: Cache, *, files_only: bool = False) -> Facts:
         self.ledger.reload()
-        memo = Memo(self.worktree.cache, self.worktree)
-        return survey_changes(self.resolver, self.worktree, self.ledger.snapshot, memo)
+        return survey_changes(
+            self.resolver,
+            self.worktree,
+            self.ledger.snapshot,
+            Memo(cache, self.worktree),
+            files_only=files_only,
+        )
 
     def survey(self) -> Facts:
         """The three readings of this moment of everything, and what follows from them."""

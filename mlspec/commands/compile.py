@@ -8,7 +8,7 @@ from pathlib import Path
 from mlspec.errors import ExitCode
 from mlspec.plan import Action, Step
 from mlspec.planner import file_steps, keep_selected
-from mlspec.providers.files import delete_file, write_file
+from mlspec.providers.files import delete_file, write_files
 from mlspec.reconcile import Project, open_project
 from mlspec.render.console import Console
 from mlspec.render.style import escape
@@ -21,12 +21,11 @@ def compile_files(
     """Write what differs; with `check` write nothing, and 1 when something does."""
     with open_project(start, select) as project:
         selected = project.selected
-        steps = file_steps(project.facts)
+        steps = file_steps(project.file_facts)
         if selected is not None:
             steps, _ = keep_selected(steps, selected)
         if not check:
-            for step in steps:
-                _write(project, step)
+            _write(project, steps)
     if as_json:
         files = [{"path": _path(step), "action": step.action.value} for step in steps]
         console.say_json({"selection": selected.text if selected else "", "files": files})
@@ -43,12 +42,18 @@ def compile_files(
     return ExitCode.OK
 
 
-def _write(project: Project, step: Step) -> None:
-    if step.action is Action.DELETE:
-        delete_file(project.root, _path(step))
-    else:
-        text = project.facts.desired.get(FileResource, step.address).generated.text
-        write_file(project.root, _path(step), text)
+def _write(project: Project, steps: Sequence[Step]) -> None:
+    for step in steps:
+        if step.action is Action.DELETE:
+            delete_file(project.root, _path(step))
+    write_files(
+        project.root,
+        {
+            _path(step): project.file_facts.desired.get(FileResource, step.address).generated.text
+            for step in steps
+            if step.action is not Action.DELETE
+        },
+    )
 
 
 def _path(step: Step) -> str:

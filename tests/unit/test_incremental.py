@@ -16,6 +16,7 @@ from benchmarks.generate import generate, set_rate
 from mlspec import worktree
 from mlspec.memo import TABLE
 from mlspec.plan import Plan
+from mlspec.planner import file_steps
 from mlspec.reconcile import CACHE, Project, open_project
 
 MODELS = 6
@@ -37,6 +38,13 @@ def root(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+def check_files(root: Path) -> None:
+    """That compile, which looks at less, finds the same files to write."""
+    with open_project(root) as project:
+        quick = file_steps(project.file_facts)
+        assert quick == file_steps(project.survey())
+
+
 def both(root: Path) -> tuple[Plan, Plan]:
     """The plan from what changed since the last time, and from everything."""
     with open_project(root) as project:
@@ -44,7 +52,7 @@ def both(root: Path) -> tuple[Plan, Plan]:
         return quick, project.plan_of(project.survey())
 
 
-def looked_at(root: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+def looked_at(root: Path, monkeypatch: pytest.MonkeyPatch, facts: str = "facts") -> set[str]:
     """The models that a plan reads."""
     read = set[str]()
     from mlspec.resolve import Resolver
@@ -58,7 +66,7 @@ def looked_at(root: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     with monkeypatch.context() as patch:
         patch.setattr(Resolver, "model", model)
         with open_project(root) as project:
-            project.plan()
+            getattr(project, facts)
     return read
 
 
@@ -72,6 +80,16 @@ def test_what_is_settled_is_not_read_again(root: Path, monkeypatch: pytest.Monke
     (root / f"shops/{name(2)}/data.csv").write_text("other,data\n1,2\n")
     assert looked_at(root, monkeypatch) == {name(2)}
     assert looked_at(root, monkeypatch) == {name(2)}, "until it has been applied"
+
+
+def test_files_that_are_written_are_not_made_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at(root, monkeypatch)
+    (root / f"shops/{name(2)}/data.csv").write_text("other,data\n1,2\n")
+    assert looked_at(root, monkeypatch, "file_facts") == {name(2)}
+    assert looked_at(root, monkeypatch, "file_facts") == set(), "though it is to be trained"
+    assert looked_at(root, monkeypatch) == {name(2)}
 
 
 def test_what_all_have_in_common_makes_all_be_read(
@@ -192,6 +210,8 @@ def test_any_edits_give_the_plan_of_everything(root: Path, seed: int) -> None:
         done.append(edit.__name__)
         # Two changes within one tick of the file system's clock may have one stamp.
         time.sleep(0.02)
+        if random.random() < 0.5:
+            check_files(root)
         quick, whole = both(root)
         assert quick == whole, done
 
