@@ -196,11 +196,12 @@ def _ignore(lock: str, stage: PipelineStage, scm: Scm) -> None:
         raise Unusual
     unlisted = [path for path in stage.writes if not scm.listed(path)]
     if unlisted:
-        ignored = scm.ignored().is_ignored
-        if ignored(lock) or ignored(lock.replace(".lock", ".yaml")):
+        pipeline = {lock, lock.replace(".lock", ".yaml")}
+        ignored = scm.ignored({*unlisted, *pipeline})
+        if not ignored.isdisjoint(pipeline):
             raise Unusual
         for path in unlisted:
-            if not ignored(path):
+            if path not in ignored:
                 scm.ignore(path)
 
 

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlspec.dvc.settings import Unusual
 from mlspec.git import Git
 
-if TYPE_CHECKING:
-    from dulwich.ignore import IgnoreFilterManager
-
 _SPECIAL = re.compile(r"[\[\]!*#?\\]|^\s|\s$")
 """Of a name: what has a meaning in a `.gitignore`."""
+
+_SIMPLE = re.compile(r"[\w./ *?+@=,~%-]+")
+"""A pattern that means what it seems to."""
+_ONE_NAME = re.compile(r"(?m)^/[\w.+@=,~%-]+/?$")
+"""A pattern about just that name beside the file: all that most such files have."""
 
 
 class Scm:
@@ -44,21 +47,29 @@ class Scm:
 
     def listed(self, path: str) -> bool:
         """Whether the `.gitignore` beside `path` has it, and no line that could take it back."""
-        text = self._read(path)
+        text = self._text(self._beside(path))
         return f"\n{_entry(path)}\n" in f"\n{text}" and "\n!" not in f"\n{text}"
 
-    def ignored(self) -> IgnoreFilterManager:
-        """Answers by DVC's own rules whether a path is ignored."""
-        from dulwich.ignore import IgnoreFilter, IgnoreFilterManager
+    def ignored(self, paths: Iterable[str]) -> frozenset[str]:
+        """Those of `paths` that any of Git's files of patterns has it ignore."""
+        doubtful = [path for path in paths if self._may_be_ignored(path)]
+        if not doubtful:
+            return frozenset()
+        asked = "\0".join(doubtful).encode()
+        said = self._git.call("check-ignore", "--no-index", "-z", "--stdin", stdin=asked)
+        if said.returncode > 1:
+            raise self._git.failure("check-ignore", said.stderr)
+        return frozenset(said.stdout.decode().split("\0"))
 
-        paths = (self._folder / "info/exclude", self._excludes)
-        filters = [IgnoreFilter.from_path(path) for path in paths if path.is_file()]
-        caseless = self._git.config.get("core.ignorecase", "").lower() == "true"
-        return IgnoreFilterManager(str(self._root), filters, caseless)
+    def _may_be_ignored(self, path: str) -> bool:
+        parts = path.split("/")
+        files = [(self._exclude, 0), (self._excludes, 0)]
+        files += [(self._beside("/".join(parts[: at + 1])), at) for at in range(len(parts))]
+        return any(_may_match(self._text(file), parts[at:]) for file, at in files)
 
     def ignore(self, path: str) -> None:
         """Add a line for `path` to the `.gitignore` beside it."""
-        text = self._read(path)
+        text = self._text(self._beside(path))
         start = "" if not text or text.endswith("\n") else "\n"
         line = f"{start}{_entry(path)}\n".encode()
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -71,10 +82,9 @@ class Scm:
         finally:
             os.close(descriptor)
 
-    def _read(self, path: str) -> str:
+    def _text(self, path: Path) -> str:
         try:
-            with self._beside(path).open(encoding="utf-8", newline="") as file:
-                return file.read()
+            return path.read_bytes().decode()
         except FileNotFoundError:
             return ""
         except ValueError as error:
@@ -84,15 +94,14 @@ class Scm:
         return (self._root / path).with_name(".gitignore")
 
     @cached_property
-    def _folder(self) -> Path:
-        """Git's folder for this worktree."""
-        return Path(self._git.run("rev-parse", "--absolute-git-dir"))
+    def _exclude(self) -> Path:
+        return self._root / self._git.run("rev-parse", "--git-path", "info/exclude")
 
     @cached_property
     def _index(self) -> Path:
         return self._root / self._git.run("rev-parse", "--git-path", "index")
 
-    @property
+    @cached_property
     def _excludes(self) -> Path:
         """The user's own file of patterns."""
         given = self._git.config.get("core.excludesfile")
@@ -105,6 +114,28 @@ def _entry(path: str) -> str:
     if _SPECIAL.search(name):
         raise Unusual
     return f"/{name}"
+
+
+def _may_match(patterns: str, parts: Sequence[str]) -> bool:
+    """Whether one of the patterns may be about the path of `parts`, or a folder that it is in."""
+    patterns = f"\n{patterns.lower()}\n"
+    names = [part.lower() for part in parts]
+    if f"\n/{names[0]}\n" in patterns or f"\n/{names[0]}/\n" in patterns:
+        return True
+    path = "/".join([*names, ""])
+    for line in _ONE_NAME.sub("", patterns).split("\n"):
+        pattern = line.rstrip()
+        if not pattern or pattern.startswith("#"):
+            continue
+        if not _SIMPLE.fullmatch(pattern):
+            return True
+        name = pattern.strip("/")
+        if "/" in pattern.rstrip("/"):  # then it is a path from here
+            if "*" in name or "?" in name or path.startswith(f"{name}/"):
+                return True
+        elif any(fnmatchcase(part, name) for part in names):
+            return True
+    return False
 
 
 def _ends(file: str) -> list[int]:

@@ -101,6 +101,8 @@ def iso_time(seconds: float) -> str:
 
 def _printable(text: str) -> str:
     """`text` with every character that does not show written as JSON would escape it."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
