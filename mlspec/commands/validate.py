@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from mlspec.errors import Diagnostic, SpecError
 from mlspec.reconcile import open_project
 from mlspec.render.console import Console
+
+MOST_NAMED = 5
+"""Files that are named."""
 
 
 def validate(start: Path, console: Console, *, as_json: bool) -> int:
@@ -23,7 +27,12 @@ def validate(start: Path, console: Console, *, as_json: bool) -> int:
         else:
             if not as_json:
                 count = len(desired.resources)
-                console.say(f"{', '.join(project.loaded.files)}: valid, {count} resources.")
+                console.say(f"{_named(project.loaded.files)}: valid, {count} resources.")
     if as_json:
         console.say_json({"valid": not problems, "problems": [asdict(p) for p in problems]})
     return 1 if problems else 0
+
+
+def _named(files: Sequence[str]) -> str:
+    more = f" and {len(files) - MOST_NAMED:,} more files" if len(files) > MOST_NAMED else ""
+    return ", ".join(files[:MOST_NAMED]) + more
