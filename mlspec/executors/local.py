@@ -25,6 +25,7 @@ from mlspec.children import withhold_credentials
 from mlspec.errors import MlspecError
 from mlspec.executors import Cause, Job, Outcome, Stop
 from mlspec.executors.capacity import Machine, memory_groups
+from mlspec.executors.devices import Devices
 from mlspec.executors.interpreter import Interpreters
 
 TAIL = 50
@@ -42,6 +43,7 @@ class LocalExecutor:
     def __init__(self, stop: Stop | None = None, machine: Machine | None = None) -> None:
         self._stop = stop
         self._machine = machine or Machine()
+        self._devices = Devices(self._machine)
         self._interpreters = Interpreters()
 
     def check(self, job: Job) -> None:
@@ -51,15 +53,16 @@ class LocalExecutor:
             self._interpreters.check(job.address, job.command, job.python, job.root, env)
 
     def run(self, job: Job) -> Outcome:
-        return run_command(
-            job.command,
-            cwd=job.root,
-            env=_environment_of(job),
-            log=job.log,
-            timeout=job.timeout,
-            on_line=job.on_line,
-            stop=self._stop,
-        )
+        with self._devices.lend(job.resources.gpus) as devices:
+            return run_command(
+                job.command,
+                cwd=job.root,
+                env={**_environment_of(job), **devices},
+                log=job.log,
+                timeout=job.timeout,
+                on_line=job.on_line,
+                stop=self._stop,
+            )
 
 
 def _environment_of(job: Job) -> dict[str, str]:
