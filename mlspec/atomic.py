@@ -57,17 +57,20 @@ def write_together(
     mode: int = 0o666,
     prefix: str = ".mlspec-",
     durable: bool = True,
+    written_out: bool = True,
 ) -> None:
     """Replace files by path, each whole or as it was; all are on disk when this returns.
 
     If not `durable`, only what is in them is: a crash of the system may take the files back, until
-    a later write that is durable. Their folders must exist; `mode` is what the umask leaves of it.
-    Raises :class:`OSError`, with some files new and some old.
+    a later write that is durable. If not even `written_out`, it may also tear them: for what can be
+    told from its content, and made again. Their folders must exist; `mode` is what the umask leaves
+    of it. Raises :class:`OSError`, with some files new and some old.
     """
+    assert written_out or not durable
     # the one whose fsync speaks for all must have data of its own to wait for
     pending = iter(sorted(files.items(), key=lambda item: bool(item[1])))
     while some := dict(itertools.islice(pending, _OPEN_AT_ONCE)):
-        _write_some(some, mode, prefix, durable)
+        _write_some(some, mode, prefix, durable, written_out)
 
 
 def write_out(descriptors: Iterable[int]) -> None:
@@ -109,7 +112,9 @@ _START, _WAIT = 2, 1 | 4
 """For `sync_file_range`: start to write the data out; wait until that is done."""
 
 
-def _write_some(files: Mapping[str, bytes], mode: int, prefix: str, durable: bool) -> None:
+def _write_some(
+    files: Mapping[str, bytes], mode: int, prefix: str, durable: bool, written_out: bool
+) -> None:
     temporary: dict[str, str] = {}
     descriptors: list[int] = []
     try:
@@ -123,7 +128,7 @@ def _write_some(files: Mapping[str, bytes], mode: int, prefix: str, durable: boo
         if durable:
             write_out(descriptors[:-1])
             os.fsync(descriptors[-1])
-        else:
+        elif written_out:
             write_out(descriptors)
         for path in files:
             os.replace(temporary[path], path)  # noqa: PTH105

@@ -32,13 +32,20 @@ def write_file(root: Path, path: str, text: str) -> None:
 def write_files(root: Path, texts: Mapping[str, str]) -> None:
     """Write many files, by path, each whole; much quicker than one after the other.
 
+    A crash of the system may tear them; the next plan compares them with what they should be.
     Raises :class:`MlspecError` with some written and the others as they were.
     """
     try:
+        for folder, path in {path.rpartition("/")[0]: path for path in texts}.items():
+            _check_folder(root, path)
+            (root / folder).mkdir(parents=True, exist_ok=True)
         for path in texts:
-            _check_inside(root, path)
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-        write_together({f"{root}/{path}": text.encode() for path, text in texts.items()})
+            _check_no_link(root, path)
+        write_together(
+            {f"{root}/{path}": text.encode() for path, text in texts.items()},
+            durable=False,
+            written_out=False,
+        )
     except OSError as error:
         raise unusable(error) from error
 
@@ -55,6 +62,11 @@ def delete_file(root: Path, path: str) -> None:
 
 
 def _check_inside(root: Path, path: str) -> None:
+    _check_folder(root, path)
+    _check_no_link(root, path)
+
+
+def _check_folder(root: Path, path: str) -> None:
     """A folder on the way may be a link that leads out of the repository."""
     target, top = root / path, root.resolve()
     real = target.parent.resolve()
@@ -63,5 +75,8 @@ def _check_inside(root: Path, path: str) -> None:
             f"{path} would be written outside of the repository",
             hint=f"put a folder in the place of {Path(path).parent}, which is a link",
         )
-    if target.is_symlink():
+
+
+def _check_no_link(root: Path, path: str) -> None:
+    if (root / path).is_symlink():
         raise MlspecError(f"{path} is a link", hint="delete the link and apply again")
