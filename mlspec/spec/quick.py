@@ -11,12 +11,10 @@ several is not checked again. On disk, only what new models name is looked at.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from os.path import normpath
@@ -63,23 +61,10 @@ class _ForgottenError(Exception):
 
 def find_spec(root: Path, memory: Memory) -> Found:
     """The spec of the repository at `root`; what was found out goes to `memory`."""
-    with _no_collector():
-        try:
-            return _Search(root, memory, memory.snapshot).run()
-        except _ForgottenError:
-            return _Search(root, memory, None).run()
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """Plain data has no circles to look for, and looking for them is a quarter of the time."""
-    was = gc.isenabled()
-    gc.disable()
     try:
-        yield
-    finally:
-        if was:
-            gc.enable()
+        return _Search(root, memory, memory.snapshot).run()
+    except _ForgottenError:
+        return _Search(root, memory, None).run()
 
 
 @dataclass(slots=True)
