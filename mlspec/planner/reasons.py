@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mlspec.fingerprint import entry_dependencies, entry_outputs
-from mlspec.plan import FieldChange
+from mlspec.plan import FieldChange, canonical_json
 from mlspec.resources import Dependency, DependencyKind, StageResource
 
 _FIELD = {
@@ -72,7 +72,9 @@ def _param_changes(resource: StageResource, recorded: Mapping[str, Any]) -> Iter
     old = _flat_params(recorded, resource.name)
     new = _flat_params(resource.params, resource.name)
     for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key) or (key in old) != (key in new):
+        # Python holds 1, 1.0 and true equal; what a stage makes of them may differ
+        same = key in old and key in new and canonical_json(old[key]) == canonical_json(new[key])
+        if not same:
             yield FieldChange(key, old.get(key), new.get(key))
 
 

@@ -41,6 +41,7 @@ def test_after_an_apply_the_plan_is_empty(settled: Any) -> None:
     ("edit", "reason"),
     [
         ({"depth": 4}, "params.depth changed"),
+        ({"depth": 3.0}, "params.depth changed"),
         ({"train_code": "t2"}, "train.py changed"),
         ({"data": "d2"}, "data/d.csv changed"),
         ({"command": "python -O train.py"}, "command changed"),
