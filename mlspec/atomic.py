@@ -52,36 +52,30 @@ def write_atomic(path: Path, text: str, *, mode: int = 0o644) -> None:
 
 
 def write_together(
-    files: Mapping[str, bytes],
-    *,
-    mode: int = 0o666,
-    prefix: str = ".mlspec-",
-    durable: bool = True,
-    written_out: bool = True,
+    files: Mapping[str, bytes], *, mode: int = 0o666, prefix: str = ".mlspec-"
 ) -> None:
-    """Replace files by path, each whole or as it was; all are on disk when this returns.
+    """Replace files by path, each whole or as it was.
 
-    If not `durable`, only what is in them is: a crash of the system may take the files back, until
-    a later write that is durable. If not even `written_out`, it may also tear them: for what can be
-    told from its content, and made again. Their folders must exist; `mode` is what the umask leaves
-    of it. Raises :class:`OSError`, with some files new and some old.
+    All are on disk before anything is that is made durable later: with a journal that keeps the
+    order, this needs no fsync. `mode` is what the umask leaves of it. Raises :class:`OSError`, with
+    some files new and some old.
     """
-    assert written_out or not durable
-    # the one whose fsync speaks for all must have data of its own to wait for
-    pending = iter(sorted(files.items(), key=lambda item: bool(item[1])))
+    pending = iter(files.items())
     while some := dict(itertools.islice(pending, _OPEN_AT_ONCE)):
-        _write_some(some, mode, prefix, durable, written_out)
+        _write_some(some, mode, prefix)
 
 
-def write_out(descriptors: Iterable[int]) -> None:
-    """Have the data of open files on disk, for a later durable write to make the files so."""
+def write_out(descriptors: Iterable[int]) -> bool:
+    """Have the data of open files on disk; whether their names then follow in the order given."""
     files = list(descriptors)
-    if files and _has_one_journal(files[0]) and all(_order(file, _START) for file in files):
+    ordered = bool(files) and _keeps_order(files[0])
+    if ordered and all(_order(file, _START) for file in files):
         for file in files:
             _order(file, _START | _WAIT)
-    else:
-        for file in files:
-            os.fsync(file)
+        return True
+    for file in files:
+        os.fsync(file)
+    return False
 
 
 def make_own_folder(root: Path, *parts: str) -> Path:
@@ -106,35 +100,35 @@ def sync_folder(folder: Path) -> None:
 
 
 _OPEN_AT_ONCE = 256
-_ONE_JOURNAL = frozenset({0xEF53, 0x58465342, 0x01021994})
-"""Of ext4, XFS, tmpfs: there an fsync makes durable whatever was written out and renamed before."""
+_JOURNALED = frozenset({0xEF53, 0x58465342, 0x01021994})
+"""File systems on which a name is never durable before what was written out and named earlier:
+ext4 and XFS; and tmpfs, on which nothing is durable."""
 _START, _WAIT = 2, 1 | 4
 """For `sync_file_range`: start to write the data out; wait until that is done."""
 
 
-def _write_some(
-    files: Mapping[str, bytes], mode: int, prefix: str, durable: bool, written_out: bool
-) -> None:
+def _write_some(files: Mapping[str, bytes], mode: int, prefix: str) -> None:
     temporary: dict[str, str] = {}
     descriptors: list[int] = []
+    folders: set[str] = set()
     try:
         for path, data in files.items():
-            temporary[path] = f"{os.path.dirname(path)}/{prefix}{secrets.token_hex(8)}"  # noqa: PTH120
+            folder = os.path.dirname(path) or os.curdir  # noqa: PTH120
+            temporary[path] = f"{folder}/{prefix}{secrets.token_hex(8)}"
+            if folder not in folders:
+                folders.update(_make_folders(folder), [folder])
             descriptor = os.open(temporary[path], os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
             descriptors.append(descriptor)
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
-        if durable:
-            write_out(descriptors[:-1])
-            os.fsync(descriptors[-1])
-        elif written_out:
-            write_out(descriptors)
+        ordered = write_out(descriptors)
         for path in files:
             os.replace(temporary[path], path)  # noqa: PTH105
             del temporary[path]
-        if durable:
-            _sync_folders(dict.fromkeys(os.path.dirname(path) for path in reversed([*files])))  # noqa: PTH120
+        if not ordered:
+            for folder in folders:
+                sync_folder(Path(folder))
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
@@ -143,16 +137,16 @@ def _write_some(
                 os.unlink(left)  # noqa: PTH108
 
 
-def _sync_folders(folders: Iterable[str]) -> None:
-    """Make renames durable; the last one was in the first of `folders`."""
-    for folder in folders:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-            if _has_one_journal(descriptor):
-                return
-        finally:
-            os.close(descriptor)
+def _make_folders(folder: str) -> list[str]:
+    """Have a folder; answers those that have a new one in them."""
+    missing = []
+    while not os.path.isdir(folder):  # noqa: PTH112
+        missing.append(folder)
+        folder = os.path.dirname(folder) or os.curdir  # noqa: PTH120
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)  # noqa: PTH102
+    return [os.path.dirname(folder) or os.curdir for folder in missing]  # noqa: PTH120
 
 
 def _order(descriptor: int, how: int) -> bool:
@@ -166,7 +160,7 @@ def _order(descriptor: int, how: int) -> bool:
     return done == 0
 
 
-def _has_one_journal(descriptor: int) -> bool:
+def _keeps_order(descriptor: int) -> bool:
     if sys.platform != "linux":
         return False
     import ctypes
@@ -174,7 +168,7 @@ def _has_one_journal(descriptor: int) -> bool:
     found = ctypes.create_string_buffer(512)
     if _libc().fstatfs(descriptor, found) != 0:
         return False
-    return int.from_bytes(found.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder) in _ONE_JOURNAL
+    return int.from_bytes(found.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder) in _JOURNALED
 
 
 @cache

@@ -73,7 +73,7 @@ def commit_stage(
     if (run := _run_cache(root, entry)) is not None:
         files[str(run)] = alone.encode()
     files[str(lock)] = with_entry(before, name, entry, alone=alone).encode()
-    write_together(files, durable=False)
+    write_together(files)
 
 
 def _check_plain(root: Path, stage: PipelineStage) -> None:
@@ -213,10 +213,7 @@ def _run_cache(root: Path, entry: LockEntry) -> Path | None:
     value = _sha256(body)
     key = _sha256({**body, "outs": [out["path"] for out in body["outs"]]})
     path = root / ".dvc/cache/runs" / key[:2] / key / value
-    if path.is_file():
-        return None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    return None if path.is_file() else path
 
 
 def _without_sizes(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """A cache or a storage folder of DVC. Comes in: files and bytes. Goes out: objects, named by md5.
 
-An object is written once, is read-only, and is whole before it has its name. What is in it is on
-disk then; that it has its name is durable when the ledger next records something.
+An object is written once, is read-only, and is whole before it has its name. It is on disk before
+the ledger says so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from mlspec.atomic import write_out, write_together
+from mlspec.atomic import sync_folder, write_out, write_together
 from mlspec.dvc.hashing import DIRECTORY, md5_of_file, object_path
 from mlspec.errors import MlspecError
 
@@ -98,9 +98,7 @@ class ObjectFolder:
     def flush(self) -> None:
         """Write what is waiting to be written."""
         small, self._small, self._waiting = self._small, {}, 0
-        for folder in {os.path.dirname(path) for path in small}:  # noqa: PTH120
-            os.makedirs(folder, exist_ok=True)  # noqa: PTH103
-        write_together(small, mode=_MODE, prefix=".", durable=False)
+        write_together(small, mode=_MODE, prefix=".")
 
     def _copy(self, source: Path, md5: str) -> None:
         target = self.path(md5)
@@ -121,8 +119,10 @@ class ObjectFolder:
                         raise _changed(source) from None
                 os.fchmod(write.fileno(), _MODE)
                 write.flush()
-                write_out([write.fileno()])
+                ordered = write_out([write.fileno()])
             temporary.replace(target)
+            if not ordered:
+                sync_folder(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
 

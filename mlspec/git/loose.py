@@ -1,6 +1,7 @@
 """New objects, written as Git writes them: each in a file of its own below `objects`.
 
-Comes in: objects with their header, by id. Goes out: files, on disk before anything names them.
+Comes in: objects with their header, by id. Goes out: files, on disk before any ref that is moved
+later.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlspec.atomic import sync_folder, write_together
+from mlspec.atomic import write_together
 from mlspec.git.errors import GitError
 
 _TEMPORARY = "tmp_obj_"
@@ -26,20 +27,12 @@ def write_loose(folder: Path, objects: Mapping[str, bytes]) -> None:
     files: dict[str, bytes] = {}
     base = str(folder)
     try:
-        made = False
         for oid, content in objects.items():
-            place = f"{base}/{oid[:2]}"
-            path = f"{place}/{oid[2:]}"
+            path = f"{base}/{oid[:2]}/{oid[2:]}"
             try:
                 os.utime(path)
-                continue
             except FileNotFoundError:
                 files[path] = zlib.compress(content, 1)
-            if not os.path.isdir(place):  # noqa: PTH112
-                os.makedirs(place, exist_ok=True)  # noqa: PTH103
-                made = True
-        if made:
-            sync_folder(folder)
         write_together(files, mode=0o444, prefix=_TEMPORARY)
     except OSError as error:
         where = error.filename or base

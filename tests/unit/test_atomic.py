@@ -119,12 +119,28 @@ def test_many_files_at_once(tmp_path: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o444}
 
 
-@pytest.mark.parametrize("one_journal", [True, False])
+def test_folders_are_made_for_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for journaled in (True, False):
+        monkeypatch.setattr(atomic, "_keeps_order", lambda _, answer=journaled: answer)
+        base = f"{journaled}"
+        write_together({f"{base}/a/1": b"1", f"{tmp_path}/{base}/b/c/2": b"2", base + "3": b"3"})
+        assert Path(base, "a/1").read_bytes() + Path(base, "b/c/2").read_bytes() == b"12"
+    Path("file").touch()
+    with pytest.raises(OSError, match="Not a directory"):
+        write_together({"file/deeper/x": b""})
+
+
+@pytest.mark.parametrize("journaled", [True, False])
 def test_many_files_are_on_disk_before_they_have_their_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_journal: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, journaled: bool
 ) -> None:
     done: list[str] = []
     fsync, replace = os.fsync, os.replace
+
+    def noted_order(descriptor: int, how: int) -> bool:
+        done.append("start" if how == 2 else "wait")
+        return stat.S_ISREG(os.fstat(descriptor).st_mode)
 
     def noted_fsync(descriptor: int) -> None:
         kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
@@ -137,17 +153,15 @@ def test_many_files_are_on_disk_before_they_have_their_names(
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
     monkeypatch.setattr(os, "replace", noted_replace)
-    monkeypatch.setattr(atomic, "_has_one_journal", lambda _: one_journal)
-    monkeypatch.setattr(atomic, "_order", lambda *_: True)
+    monkeypatch.setattr(atomic, "_keeps_order", lambda _: journaled)
+    monkeypatch.setattr(atomic, "_order", noted_order)
     for folder in "ab":
         (tmp_path / folder).mkdir()
     write_together({str(tmp_path / name): b"x" for name in ("a/1", "b/2", "b/3")})
-    files, folders = (1, 1) if one_journal else (3, 2)
-    assert done == ["sync file"] * files + ["rename"] * 3 + ["sync folder"] * folders
-
-    done.clear()
-    write_together({str(tmp_path / name): b"y" for name in ("a/1", "b/2")}, durable=False)
-    assert done == ["sync file"] * (0 if one_journal else 2) + ["rename"] * 2
+    if journaled:
+        assert done == ["start"] * 3 + ["wait"] * 3 + ["rename"] * 3
+    else:
+        assert done == ["sync file"] * 3 + ["rename"] * 3 + ["sync folder"] * 2
 
 
 @pytest.mark.parametrize("fault", ["fsync", "replace", "write"])
@@ -156,6 +170,7 @@ def test_many_files_that_the_system_refuses(
 ) -> None:
     (tmp_path / "a").write_text("old")
     monkeypatch.setattr(os, fault, refuse)
+    monkeypatch.setattr(atomic, "_keeps_order", lambda _: False)
     with pytest.raises(OSError, match="No space left"):
         write_together({str(tmp_path / name): b"new" for name in "ab"})
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
