@@ -52,17 +52,22 @@ def write_atomic(path: Path, text: str, *, mode: int = 0o644) -> None:
 
 
 def write_together(
-    files: Mapping[str, bytes], *, mode: int = 0o666, prefix: str = ".mlspec-"
+    files: Mapping[str, bytes],
+    *,
+    mode: int = 0o666,
+    prefix: str = ".mlspec-",
+    written_out: bool = True,
 ) -> None:
     """Replace files by path, each whole or as it was.
 
     All are on disk before anything is that is made durable later: with a journal that keeps the
     order, this needs no fsync. `mode` is what the umask leaves of it. Raises :class:`OSError`, with
-    some files new and some old.
+    some files new and some old. If not `written_out`, a crash of the system may tear them: for what
+    is compared with what it should be, and made again.
     """
     pending = iter(files.items())
     while some := dict(itertools.islice(pending, _OPEN_AT_ONCE)):
-        _write_some(some, mode, prefix)
+        _write_some(some, mode, prefix, written_out)
 
 
 def write_out(descriptors: Iterable[int]) -> bool:
@@ -107,7 +112,7 @@ _START, _WAIT = 2, 1 | 4
 """For `sync_file_range`: start to write the data out; wait until that is done."""
 
 
-def _write_some(files: Mapping[str, bytes], mode: int, prefix: str) -> None:
+def _write_some(files: Mapping[str, bytes], mode: int, prefix: str, written_out: bool) -> None:
     temporary: dict[str, str] = {}
     descriptors: list[int] = []
     folders: set[str] = set()
@@ -122,7 +127,7 @@ def _write_some(files: Mapping[str, bytes], mode: int, prefix: str) -> None:
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
-        ordered = write_out(descriptors)
+        ordered = not written_out or write_out(descriptors)
         for path in files:
             os.replace(temporary[path], path)  # noqa: PTH105
             del temporary[path]

@@ -36,14 +36,13 @@ def write_files(root: Path, texts: Mapping[str, str]) -> None:
     Raises :class:`MlspecError` with some written and the others as they were.
     """
     try:
-        for folder, path in {path.rpartition("/")[0]: path for path in texts}.items():
+        one_of_each_folder = {path.rpartition("/")[0]: path for path in texts}
+        for path in one_of_each_folder.values():
             _check_folder(root, path)
-            (root / folder).mkdir(parents=True, exist_ok=True)
         for path in texts:
             _check_no_link(root, path)
         write_together(
             {f"{root}/{path}": text.encode() for path, text in texts.items()},
-            durable=False,
             written_out=False,
         )
     except OSError as error:
