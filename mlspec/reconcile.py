@@ -66,10 +66,12 @@ class Project:
     worktree: Worktree
     leave: Leave = NONE
     selection: Expression | None = None
+    thorough: bool = False
+    """Check all that the spec names on disk, also what was found well before and is unchanged."""
 
     @cached_property
     def loaded(self) -> Loaded:
-        return load_spec(self.root, self.worktree.cache)
+        return load_spec(self.root, None if self.thorough else self.worktree.cache)
 
     @cached_property
     def resolver(self) -> Resolver:
@@ -287,6 +289,7 @@ def apply_project(
             pace=pace,
         )
     project.ledger.publish()
+    project.ledger.tidy()
     return report
 
 

@@ -18,6 +18,7 @@ def validate(start: Path, console: Console, *, as_json: bool) -> int:
     """Report every problem; 0 when there is none."""
     problems: tuple[Diagnostic, ...] = ()
     with open_project(start) as project:
+        project.thorough = True
         try:
             desired = project.desired
         except SpecError as error:
