@@ -50,6 +50,8 @@ _OF_ANOTHER_REPOSITORY = (
     "GIT_CEILING_DIRECTORIES",
 )
 _FEW = 100
+_MANY_OF_256 = 6700
+"""So many loose objects are too many for `git gc --auto`, which also counts one folder of 256."""
 _NOT_SHARED = frozenset({"umask", "false", "no", "off", "0"})
 _NOT_IN_A_NAME = re.compile(r"[<>\x00-\x1f\x7f]")
 
@@ -220,6 +222,17 @@ class Git:
         else:
             verb = ("unpack-objects", "-q") if len(objects) < _FEW else ("index-pack", "--stdin")
             self.run(*verb, stdin=make_pack(objects.values(), self.object_format))
+
+    def pack_loose(self, ref: str) -> None:
+        """Put the objects of `ref` into one pack, if there are about as many files as Git minds."""
+        objects = self.common_dir / "objects"
+        if len([*objects.glob("17/*")]) <= _MANY_OF_256 // 256:
+            return
+        durable = ("-c", "core.fsync=objects,derived-metadata,reference")
+        options = ("--revs", "--unpacked", "--incremental", "--window=3", "-q")
+        place = str(objects / "pack/pack")
+        self.run(*durable, "pack-objects", *options, place, stdin=f"{ref}\n".encode())
+        self.run("prune-packed", "-q")
 
     def merge_base(self, one: str, other: str) -> str:
         """The newest commit that both come from; none for strangers."""

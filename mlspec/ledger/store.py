@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 
 from mlspec.errors import MlspecError, RemoteUnreachable
 from mlspec.git import Git, GitError, Identity
@@ -178,6 +179,15 @@ class Ledger:
             f"others wrote to the remote's ledger first, {attempt} times",
             hint="apply again: the records are kept here, and the next apply publishes them",
         )
+
+    def tidy(self) -> None:
+        """Have many records in one file rather than in many: they stay as they are.
+
+        What goes wrong is no loss: the next time may do better.
+        """
+        if self.tip:
+            with suppress(GitError):
+                self.git.pack_loose(REF)
 
     def chain(self, tip: str, until: str = "") -> Iterator[tuple[str, Commit]]:
         """The commits from `tip` back to, and without, `until`; with their ids."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import mlspec.git.repository
 import mlspec.ledger.store
 from mlspec.errors import ExitCode, MlspecError
 from mlspec.git import Git
@@ -270,6 +271,30 @@ def test_a_full_disk(ledger: Ledger) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert ledger.reload() == tip
     ledger.record(risk(3), ENTRY)
+
+
+def test_many_records_end_up_in_one_file(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = ledger.git.common_dir / "objects"
+    other = ledger.git.run("hash-object", "-w", "--stdin", stdin=b"of the user")
+    monkeypatch.setattr(mlspec.git.repository, "_MANY_OF_256", 256)
+    records = 0
+    while not (objects / "17").is_dir() or len(list((objects / "17").iterdir())) < 2:
+        ledger.tidy()
+        assert list((objects / "pack").iterdir()) == []
+        ledger.record(risk(records), ENTRY)
+        records += 1
+    before = ledger.snapshot
+    ledger.tidy()
+    assert len(list((objects / "pack").glob("*.pack"))) == 1
+    loose = [path for path in objects.glob("??/*") if path.is_file()]
+    assert [path.parent.name + path.name for path in loose] == [other]
+    ledger.record({paths.state_path("other"): state(1)}, ENTRY)
+    for reader in (ledger, Ledger(Git(ledger.git.root))):
+        assert load_recorded(reader).model_state("risk") == state(records - 1)
+        assert reader.serial == records + 1
+    assert len(log(ledger)) == records + 1
+    assert before.read(paths.state_path("risk")) is not None
+    assert ledger.git.call("fsck", "--strict").returncode == 0
 
 
 def test_a_user_who_signs(ledger: Ledger, tmp_path: Path) -> None:
