@@ -40,6 +40,9 @@ class RefMover:
                 said = [stdout.readline(), stdout.readline()]
             except OSError:
                 said = []
+            except BaseException:  # a signal: the answer must not go to whoever moves one next
+                self._stop()
+                raise
             if said == [b"start: ok\n", b"commit: ok\n"]:
                 return True
             self._stop()

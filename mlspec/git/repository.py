@@ -229,7 +229,7 @@ class Git:
         if len([*objects.glob("17/*")]) <= _MANY_OF_256 // 256:
             return
         durable = ("-c", "core.fsync=objects,derived-metadata,reference")
-        options = ("--revs", "--unpacked", "--incremental", "--window=3", "-q")
+        options = ("--revs", "--unpacked", "--incremental", "--non-empty", "--window=3", "-q")
         place = str(objects / "pack/pack")
         self.run(*durable, "pack-objects", *options, place, stdin=f"{ref}\n".encode())
         self.run("prune-packed", "-q")
