@@ -51,7 +51,8 @@ def observe_resources(resources: Iterable[Resource], worktree: Worktree, into: O
             case FileResource(generated=generated):
                 text = worktree.read_text(generated.path)
                 if text is not None:
-                    ours = generated.path in BLOCKS or MARK in text[:_HEAD] or not text.strip("\0 \r\n\t")
+                    empty = not text.strip("\0 \r\n\t")  # zeros are what a crash may leave
+                    ours = generated.path in BLOCKS or MARK in text[:_HEAD] or empty
                     into.files[generated.path] = ObservedFile(text, ours)
             case DatasetResource():
                 into.datasets[resource.address] = _dataset(resource, worktree)
