@@ -253,23 +253,27 @@ def test_the_output_of_another_stage_is_not_written_to(world: World, before: str
     assert world.asked == []
 
 
-def test_another_stage_that_runs_meanwhile_may_write_its_output(world: World) -> None:
+@pytest.mark.parametrize("begun_before", [True, False])
+def test_another_stage_that_runs_meanwhile_may_write_its_output(
+    world: World, begun_before: bool
+) -> None:
     """It is at work when this one starts, or starts while this one runs."""
-    for begun_before in (True, False):
-        context = world.context()
-        with ExitStack() as others:
+    context = world.context()
+    with ExitStack() as others:
 
-            def command(context: Context = context, others: ExitStack = others) -> None:
-                if not begun_before:
-                    others.enter_context(context.writers.writing("stage.m.judge"))
-                world.write("model.onnx", "weights")
-                world.write("metrics.json", '{"auc": 1}')
+        def begin() -> None:
+            others.enter_context(context.writers.writing("stage.m.judge"))
 
-            if begun_before:
-                others.enter_context(context.writers.writing("stage.m.judge"))
-            world.command = command
-            assert apply(STEP, context).detail == "1 output"
-        (world.root / "metrics.json").unlink()
+        def command() -> None:
+            if not begun_before:
+                begin()
+            world.write("model.onnx", "weights")
+            world.write("metrics.json", '{"auc": 1}')
+
+        if begun_before:
+            begin()
+        world.command = command
+        assert apply(STEP, context).detail == "1 output"
 
 
 def test_outputs_that_are_put_back_meanwhile_are_nobodys_fault(world: World) -> None:
