@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mlspec.errors import Interrupted
 from mlspec.git import Git, GitError
 
 REF = "refs/mlspec/test"
@@ -140,6 +141,31 @@ def test_a_process_that_was_killed_is_replaced(git: Git) -> None:
     assert git.ref(REF) == two
     git.close()
     assert git.move_ref(REF, one, expected=two) == ""
+
+
+def test_the_answer_to_a_move_that_a_signal_cut_short_is_not_taken_for_the_next(git: Git) -> None:
+    one, two, three = (make_commit(git, each) for each in ("one", "two", "three"))
+    assert git.move_ref(REF, one, expected="") == ""
+    process = git._refs._process
+    assert process is not None
+    answers = process.stdout
+    process.stdout = Cut()  # type: ignore[assignment]
+    with pytest.raises(Interrupted):
+        git.move_ref(REF, two, expected=one)
+    process.stdout = answers
+    now = git.ref(REF)
+    assert git.move_ref(REF, three, expected=two if now == one else one) != ""
+    assert git.ref(REF) == now
+
+
+class Cut:
+    """A pipe at which a signal comes."""
+
+    def readline(self) -> bytes:
+        raise Interrupted(signal.SIGTERM)
+
+    def close(self) -> None:
+        """As a pipe is closed."""
 
 
 def test_a_ref_that_cannot_be_read_is_not_an_absent_one(git: Git) -> None:
