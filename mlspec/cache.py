@@ -29,6 +29,7 @@ class Cache:
         self._owner = f"{FORMAT} {owner}"
         self._db: sqlite3.Connection | None = None
         self._usable = True
+        self._busy = False
         self._tables: set[str] = set()
         self._new: dict[str, dict[str, bytes | None]] = {}
 
@@ -64,6 +65,8 @@ class Cache:
             return
         with contextlib.suppress(sqlite3.Error, OSError):
             db = self._opened()
+            if self._busy:
+                return
             if db is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 db = self._create()
@@ -89,7 +92,10 @@ class Cache:
             for key, value, checksum in db.execute(query, values):
                 if zlib.crc32(value) == checksum:
                     yield key, value
-        except (sqlite3.Error, TypeError, ValueError):
+        except UnicodeEncodeError:  # no key that was kept
+            return
+        except (sqlite3.Error, TypeError, ValueError) as error:
+            self._busy = _is_busy(error)
             self._discard()
 
     def _write(
@@ -100,6 +106,7 @@ class Cache:
             "(key TEXT PRIMARY KEY, value BLOB, sum INTEGER) WITHOUT ROWID"
         )
         self._tables.add(table)
+        changes = {key: value for key, value in changes.items() if _is_text(key)}
         gone = [(key,) for key, value in changes.items() if value is None]
         db.executemany(f'DELETE FROM "{table}" WHERE key = ?', gone)
         rows = (
@@ -124,8 +131,8 @@ class Cache:
                     self._tables = {name for (name,) in named}
                 else:
                     db.close()
-            except (sqlite3.Error, OSError):
-                self._db = None
+            except (sqlite3.Error, OSError) as error:
+                self._busy = _is_busy(error)
         return self._db
 
     def _create(self) -> sqlite3.Connection:
@@ -143,3 +150,18 @@ class Cache:
         if self._db is not None:
             self._db.close()
         self._db, self._tables = None, set()
+
+
+def _is_busy(error: Exception) -> bool:
+    """Whether another process writes the file just now, so that it is not damaged."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _is_text(key: str) -> bool:
+    """Whether SQLite takes a key: the name of a file need not be UTF-8."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -80,6 +80,7 @@ def test_a_file_that_another_writes_to_is_left_alone(path: Path) -> None:
     cache.close()
     other.execute("ROLLBACK")
     other.close()
+    assert Cache(path, "me").get("words", "a") == b"one"
 
 
 def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
@@ -88,3 +89,14 @@ def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     cache.put("words", "a", b"one")
     assert cache.get("words", "a") == b"one"
     cache.close()
+
+
+def test_a_key_that_is_not_text_is_not_kept(path: Path) -> None:
+    cache = Cache(path, "me")
+    cache.put("words", "a", b"one")
+    cache.put("words", "\udcff", b"two")
+    assert cache.get("words", "\udcff") == b"two"
+    cache.close()
+    later = Cache(path, "me")
+    assert later.get("words", "\udcff") is None
+    assert list(later.items("words")) == [("a", b"one")]
