@@ -352,17 +352,18 @@ class _Apply:
             raise
 
     def _drain(self, patience: float = math.inf) -> None:
-        """Wait for the threads, but for one that a signal kept from being started."""
+        """Wait for the threads, but for one that a signal kept from being started or taken."""
         limit = time.monotonic() + patience
         while self._threads and time.monotonic() < limit:
             try:
                 step, result = self._results.get(timeout=POLL)
             except Empty:
                 for address, (thread, _) in list(self._threads.items()):
-                    if thread.ident is None:
+                    if not thread.is_alive() and self._results.empty():
                         del self._threads[address]
                 continue
-            self._threads.pop(step.address)[0].join()
+            if step.address in self._threads:
+                self._threads.pop(step.address)[0].join()
             if isinstance(result, MlspecError):
                 with suppress(OSError):
                     self._tell(Ended(_failure(step, result)))

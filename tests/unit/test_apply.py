@@ -665,6 +665,18 @@ def test_a_signal_says_what_it_waits_for_and_a_second_one_does_not_wait(
     assert "waits for stage.m.train" in world.events
 
 
+def test_a_signal_just_when_a_thread_has_ended_ends_the_apply(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(apply._Apply, "_take", interrupted)
+    with pytest.raises(Interrupted):
+        world.carry_out(step("stage.m.train"))
+    assert world.recorded_ == [("stage.m.train run", Status.DONE, {"stage.m.train": STATE})]
+
+
 def test_a_record_that_the_signal_disturbed_is_written_again(
     world: World, signalled: Callable[[], None]
 ) -> None:
