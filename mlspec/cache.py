@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-FORMAT = 1
+FORMAT = 2
 PATIENCE = 0.2
 """Seconds to wait for another process that writes."""
 

@@ -75,6 +75,19 @@ class _Look:
         return tuple(sorted(each.removeprefix("dataset.") for each in found))
 
     @property
+    def inputs(self) -> dict[str, str]:
+        """What it reads of others, and of people: who writes each."""
+        stages = [each for each in self.resources if isinstance(each, StageResource)]
+        own = {stage.address for stage in stages}
+        found = {
+            dependency.path: dependency.producer or ""
+            for stage in stages
+            for dependency in stage.dependencies
+            if dependency.kind is DependencyKind.INPUT
+        }
+        return {path: producer for path, producer in found.items() if producer not in own}
+
+    @property
     def has_made_code(self) -> bool:
         """Whether a stage wrote some of its code; what writes that is not seen in the spec."""
         return any(
@@ -185,12 +198,14 @@ def _surroundings(resolver: Resolver, contents: Contents, snapshot: Snapshot) ->
         for model, by_name in resolver.deployed.items()
     }
     return Surroundings(
+        spec=resolver.loaded.digest,
         around=digest_of([_plain(spec.python), _plain(spec.storage)]),
         models=resolver.loaded.model_digests,
         shards=snapshot.ids(MODELS),
         folders=lambda shard: snapshot.ids(f"{MODELS}/{shard}"),
         datasets=datasets,
         deployments=deployments,
+        producer=resolver.producer,
     )
 
 
@@ -296,6 +311,7 @@ def _seen(facts: Facts, looks: Mapping[str, _Look], resolver: Resolver) -> dict[
             name=name,
             paths=look.paths,
             datasets=look.datasets,
+            inputs=look.inputs,
             settled=not any(each.address in facts.steps for each in look.resources),
             resources=len(look.resources),
             held=(facts.held[address],) if (address := f"model.{name}") in facts.held else (),

@@ -25,40 +25,50 @@ from mlspec.planner import Settled
 from mlspec.worktree import STAMP_BYTES, Stamps, Worktree
 
 TABLE = "settled"
+FED = "fed"
+"""Of each shard, the last spec in which its models' inputs were found to come from where they do.
+
+To find that out takes a look at all models, so it is not done again while the spec is the same."""
 _LENGTHS = struct.Struct("<3I")
 
 Part = Mapping[str, Any]
 """What is kept of one model: `spec`, `ledger`, `datasets`, `paths` (their places in the row's list
-of them), whether it is `settled`, and if so `resources`, `held` and `version`."""
+of them), `inputs`, whether it is `settled`, and if so `resources`, `held` and `version`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What models are made of beside files.
 
-    `around`: a digest of what all have in common. `models`: the digest of each one's spec.
-    `shards`: the id of each folder of models in the ledger, whose models `folders` gives with
-    theirs. `datasets`: by name, whatever tells one from another. `deployments`: likewise, by model.
+    `spec`: a digest of all that is declared. `around`: of what all have in common. `models`: the
+    digest of each one's spec. `shards`: the id of each folder of models in the ledger, whose models
+    `folders` gives with theirs. `datasets`: by name, whatever tells one from another.
+    `deployments`: likewise, by model. `producer`: the address of what a path comes from; none of a
+    file that people write.
     """
 
+    spec: str
     around: str
     models: Mapping[str, str]
     shards: Mapping[str, str]
     folders: Callable[[str], Mapping[str, str]]
     datasets: Mapping[str, str]
     deployments: Mapping[str, str]
+    producer: Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """A model that was looked at, at `paths`, and none of whose files needs to be written.
 
-    If it is `settled` nothing else is needed either; the rest is what a plan says of it then.
+    `inputs` are the paths that it takes from other models or from people, and their producers. If
+    it is `settled` nothing else is needed either; the rest is what a plan says of it then.
     """
 
     name: str
     paths: Set[str]
     datasets: tuple[str, ...]
+    inputs: Mapping[str, str]
     settled: bool
     resources: int
     held: tuple[Held, ...]
@@ -95,6 +105,7 @@ class Memo:
         self._names: dict[str, list[str]] = {}
         self._still: dict[str, dict[str, Part]] = {}
         """Of the shards in which anything changed, the parts that hold."""
+        self._fed: dict[str, bytes] = {}
 
     @property
     def changed(self) -> Set[str]:
@@ -108,17 +119,32 @@ class Memo:
             self._names.setdefault(shard_of(name), []).append(name)
         for shard, value in self._cache.items(TABLE):
             self._rows[shard] = _unpack(value)
+        self._fed = dict(self._cache.items(FED))
         live: set[str] = set()
         for shard in {*self._names, *self._rows, *now.shards}:
             names, row = self._names.get(shard, []), self._rows.get(shard)
             seen = stamps.read(row.paths) if row is not None else b""
-            if row is not None and seen == row.stamps and _holds(row, shard, names, now):
+            if row and seen == row.stamps and self._holds(row, shard, names, now):
                 live.update(row.header["unknown" if files_only else "live"])
                 continue
             parts = _parts_that_hold(row, seen, shard, names, now) if row else {}
             self._still[shard] = parts
             live.update(set(names).difference(parts) if files_only else _live(names, parts))
         return live
+
+    def _holds(self, row: _Row, shard: str, names: list[str], now: Surroundings) -> bool:
+        """Whether all but the stamps of a row is as it was."""
+        if not _is_same(row.header, shard, names, now):
+            return False
+        inputs = row.header["inputs"]
+        if not inputs:
+            return True
+        state = _fed_state(row, now)
+        if self._fed.get(shard) != state:
+            if not _come_from(inputs, now):
+                return False
+            self._cache.put(FED, shard, state)
+        return True
 
     def settled(self, live: Set[str]) -> Settled:
         """What a plan has to know of all models but those that are looked at."""
@@ -169,6 +195,8 @@ class Memo:
             row = draft.row(shard, names, now, whole=shard not in leaving)
             if row != before:
                 self._cache.put(TABLE, shard, _pack(row))
+            if row.header["inputs"]:
+                self._cache.put(FED, shard, _fed_state(row, now))
 
     def _add(self, draft: _Draft, each: Seen, spec: str, folder: str, moment: int) -> None:
         paths = sorted(each.paths)
@@ -179,6 +207,7 @@ class Memo:
             "spec": spec,
             "ledger": folder,
             "datasets": list(each.datasets),
+            "inputs": dict(each.inputs),
             "settled": each.settled,
             "resources": each.resources,
             "held": [[held.address, held.reason] for held in each.held],
@@ -222,11 +251,15 @@ class _Draft:
     def row(self, shard: str, names: list[str], now: Surroundings, *, whole: bool) -> _Row:
         """The row; if it is not `whole`, the shard will be a changed one in the next run too."""
         datasets = {dataset for part in self._parts.values() for dataset in part["datasets"]}
+        parts = self._parts.values()
+        inputs = {path: producer for part in parts for path, producer in part["inputs"].items()}
         header = {
             "around": now.around,
             "spec": _spec_of(names, now),
             "ledger": now.shards.get(shard, "") if whole else "?",
             "datasets": {name: now.datasets.get(name) for name in sorted(datasets)},
+            "inputs": inputs,
+            "fed": digest_of(inputs),
             "deployments": _deployed(names, now),
             "live": _live(names, self._parts),
             "unknown": sorted(set(names).difference(self._parts)),
@@ -236,9 +269,7 @@ class _Draft:
         return _Row(header, index, list(self._places), b"".join(self._stamps))
 
 
-def _holds(row: _Row, shard: str, names: list[str], now: Surroundings) -> bool:
-    """Whether all but the stamps of a row is as it was."""
-    header = row.header
+def _is_same(header: Mapping[str, Any], shard: str, names: list[str], now: Surroundings) -> bool:
     return (
         header["around"] == now.around
         and header["ledger"] == now.shards.get(shard, "")
@@ -266,7 +297,16 @@ def _parts_that_hold(
         and deployed.get(name) == now.deployments.get(name)
         and moved_data.isdisjoint(part["datasets"])
         and moved.isdisjoint(part["paths"])
+        and _come_from(part["inputs"], now)
     }
+
+
+def _come_from(inputs: Mapping[str, str], now: Surroundings) -> bool:
+    return all(now.producer(path) == producer for path, producer in inputs.items())
+
+
+def _fed_state(row: _Row, now: Surroundings) -> bytes:
+    return f"{now.spec} {row.header['fed']}".encode()
 
 
 def _live(names: Iterable[str], parts: Mapping[str, Part]) -> list[str]:

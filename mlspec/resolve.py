@@ -99,6 +99,12 @@ class Resolver:
             for path in flow.writes
         }
 
+    def producer(self, path: str) -> str:
+        """The address of what an input comes from; none of a file that people write."""
+        if path in self.dataset_paths:
+            return f"dataset.{self.dataset_paths[path]}"
+        return self.producers.get(path, "")
+
     @cached_property
     def data(self) -> Set[str]:
         """Dependencies only when a stage names them as inputs; params go by their values."""
@@ -260,11 +266,11 @@ class Resolver:
         yield from (found[path] for path in sorted(found))
 
     def input(self, path: str, address: str, given: str) -> Dependency:
-        if path in self.dataset_paths:
-            producer = f"dataset.{self.dataset_paths[path]}"
-            return Dependency(path, DependencyKind.DATASET, producer=producer)
-        if path in self.producers:
-            return Dependency(path, DependencyKind.INPUT, producer=self.producers[path])
+        producer = self.producer(path)
+        if producer:
+            is_dataset = path in self.dataset_paths
+            kind = DependencyKind.DATASET if is_dataset else DependencyKind.INPUT
+            return Dependency(path, kind, producer=producer)
         seen = self.worktree.digest(path)
         if seen is None:
             self.problem(

@@ -14,10 +14,14 @@ import pytest
 
 from benchmarks.generate import generate, set_rate
 from mlspec import worktree
+from mlspec.compilers.generated import GeneratedFile
+from mlspec.errors import SpecError
 from mlspec.memo import TABLE
 from mlspec.plan import Plan
 from mlspec.planner import file_steps
+from mlspec.providers.files import write_files
 from mlspec.reconcile import CACHE, Project, open_project
+from mlspec.resources import FileResource
 
 MODELS = 6
 
@@ -233,3 +237,42 @@ def test_plans_as_json_are_the_same(root: Path) -> None:
     quick, whole = both(root)
     assert json.dumps(quick.as_dict()) == json.dumps(whole.as_dict())
     assert not quick.empty
+
+
+def chained(writes: str, datasets: str = "{}") -> str:
+    return f"""
+mlspec: 1
+project: chain
+datasets: {datasets}
+models:
+  first:
+    stages: {{copy: {{command: make, inputs: [in.txt], outputs: [{writes}]}}}}
+  second:
+    stages: {{copy: {{command: make, inputs: [a.txt], outputs: [b.txt]}}}}
+"""
+
+
+def test_who_reads_what_nobody_writes_any_more_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worktree, "RACE", -(10**18))
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    (tmp_path / "in.txt").write_text("in")
+    (tmp_path / "mlspec.yaml").write_text(chained("a.txt"))
+    with open_project(tmp_path) as project:
+        write_files(tmp_path, {f.path: f.text for f in generated(project)})
+    both(tmp_path)
+    assert looked_at(tmp_path, monkeypatch, "file_facts") == set()
+    (tmp_path / "mlspec.yaml").write_text(chained("other.txt"))
+    with open_project(tmp_path) as project, pytest.raises(SpecError, match="1 problem"):
+        project.file_facts  # noqa: B018
+    (tmp_path / "mlspec.yaml").write_text(chained("a.txt"))
+    check_files(tmp_path)
+    (tmp_path / "mlspec.yaml").write_text(chained("a.txt", "{raw: {path: in.txt}}"))
+    with open_project(tmp_path) as project:
+        assert "file.cards/first.md" in {step.address for step in file_steps(project.file_facts)}
+    check_files(tmp_path)
+
+
+def generated(project: Project) -> list[GeneratedFile]:
+    return [each.generated for each in project.desired.of(FileResource)]
