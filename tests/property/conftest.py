@@ -72,7 +72,7 @@ DATASETS = {"shared": "data/shared.csv", "images": "data/images", "own": "data/o
 """Two that Git has, and one that it ignores, so that DVC keeps it."""
 PLAIN = ("config/notes.txt", "config/more.txt")
 VALUES: tuple[Any, ...] = (
-    *(0, 1, -7, 2**40, 0.0, 1.0, 0.1, 1e-05, 1.5e300, True, False, None),
+    *(0, 1, True, 1, 0, False, 1, -7, 2**40, 0.0, 1.0, 0.1, 1e-05, 1.5e300, True, False, None),
     *(
         "",
         "1",
@@ -234,17 +234,21 @@ class Repository:
         )
 
     def edit(self, number: int) -> str:
-        """Change something, or take the last change back; says what."""
+        """Change something, or take the last change back, rather so the more there are; says what.
+
+        Where everything is out of date, one more edit would show nothing.
+        """
         self.rng = random.Random(f"{self.seed} {number}")
-        if self._undo and self.rng.random() < 0.3:
+        if self.rng.random() < len(self._undo) / 12:
             return self._take_back()
-        while True:
-            name = self.rng.choice(sorted(EDITS))
+        deck = random.Random(self.seed).sample(sorted(EDITS), len(EDITS))
+        for name in (*deck[number % len(deck) :], *deck):  # each kind about as often
             self._kept = {}
             told = EDITS[name](self)
             if told is not None:
                 self._undo.append((f"{name} ({told})", self._kept))
                 return f"{name}: {told}"
+        raise AssertionError("nothing can be edited")
 
     def _take_back(self) -> str:
         name, kept = self._undo.pop()
@@ -576,7 +580,8 @@ def _change_type(it: Repository) -> str | None:
     if not names:
         return None
     name = it.rng.choice(names)
-    before, params[name] = params[name], it.rng.choice(ALIKE[params[name]])
+    before = params[name]
+    params[name] = it.rng.choice([v for v in ALIKE[before] if type(v) is not type(before)])
     return f"{name} from {before!r} to {params[name]!r}"
 
 

@@ -57,6 +57,7 @@ class Rule(StrEnum):
     LEFT = "DVC does not miss an input, a param or an output that left dvc.yaml or that it adds"
     TYPES = "DVC holds 1, 1.0 and true to be the same param"
     UNSEEN = "DVC goes by size, time and inode: other bytes of the same are not seen"
+    AGAIN = "the ledger knows what data it put into storage last; what was there before goes again"
     UNHEARD = "DVC knows nothing of data that have no .dvc file yet"
     REFUSED = "data or code that nobody can bring back are missing: mlspec makes no plan"
 
@@ -203,15 +204,18 @@ class View:
             return "to be run" if step.certain else "to be run, perhaps"
         if any(claim.state == "new" for claim in certain):
             return "to be run, for a new output"
+        makers = (self.step(each) for each in stage.producers)
+        waits = any(maker and maker.action is Action.RUN for maker in makers)
         if not step.certain:
-            makers = (self.step(each) for each in stage.producers)
-            assert any(maker and maker.action is Action.RUN for maker in makers), "no stage before"
+            assert waits, "no stage before it runs"
             return Rule.BEFORE
         if any(map(self.repository.hidden, (each.path for each in stage.dependencies))):
             return Rule.UNSEEN
         locked = entry_fingerprint(self._entry(stage))
         if self.facts.recorded.run(stage.model, stage.name, locked) is None:
             return Rule.TRUST
+        if waits:  # dvc.lock is back at an earlier run; what changed is told from the last one
+            return Rule.BEFORE
         return self._compare_with_lock(stage)
 
     def _explain_restore(self, stage: StageResource, claims: set[Claim]) -> Rule:
@@ -286,6 +290,9 @@ class View:
             return "nothing to do"
         if not self.is_here(f"{path}.dvc"):
             return Rule.UNHEARD
+        kept = self.facts.recorded.imported(dataset.name)
+        if not states and kept and kept.md5 != self.facts.observed.datasets[dataset.address].md5:
+            return Rule.AGAIN
         assert states & {"modified", "new", "not in cache"}, "DVC has nothing to do"
         return "data to be taken"
 
