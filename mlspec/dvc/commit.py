@@ -24,6 +24,7 @@ from mlspec.dvc.objects import SMALL, ObjectFolder
 from mlspec.dvc.pipeline import PipelineStage
 from mlspec.dvc.scm import Scm
 from mlspec.dvc.settings import Unusual
+from mlspec.errors import MlspecError
 
 _IGNORED = frozenset({".git", ".hg", ".dvc", ".mlspec"})
 _IGNORES = ".dvcignore"
@@ -156,6 +157,11 @@ def _walk(folder: str, prefix: str = "") -> Iterator[tuple[str, os.stat_result]]
     with os.scandir(folder) as entries:
         for entry in entries:
             name = entry.name
+            if not _is_utf_8(name):
+                raise MlspecError(
+                    f"DVC cannot keep the file {prefix}{ascii(name)[1:-1]}: its name is not UTF-8",
+                    hint="have the stage give it another name",
+                )
             if name in _IGNORED or name == _IGNORES:
                 raise Unusual
             found = entry.stat(follow_symlinks=False)
@@ -165,6 +171,14 @@ def _walk(folder: str, prefix: str = "") -> Iterator[tuple[str, os.stat_result]]
                 yield f"{prefix}{name}", found
             else:
                 raise Unusual
+
+
+def _is_utf_8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _md5(path: Path, found: os.stat_result) -> tuple[str, int]:

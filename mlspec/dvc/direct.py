@@ -45,7 +45,7 @@ class Direct:
         if self._settings is None or self._settings[0] != stamps:
             if not (self._root / ".dvc").is_dir():
                 raise Unusual
-            self._settings = stamps, load_settings(self._root, self._settings_files)
+            self._settings = stamps, load_settings(self._settings_files)
         return self._settings[1]
 
     def needs_help(self) -> bool:

@@ -48,11 +48,13 @@ def settings_files(root: Path) -> tuple[Path, ...]:
     )
 
 
-def load_settings(root: Path, files: Iterable[Path]) -> Settings:
-    """What those files say of the repository at `root`."""
+def load_settings(files: Iterable[Path]) -> Settings:
+    """What those files say; a path in one is from the folder that it lies in."""
     settings: dict[str, dict[str, str]] = {}
     for path in files:
         for section, option, value in _read(path):
+            if option == "url" and "://" not in value and value[:1] not in ("", "~"):
+                value = os.path.normpath(path.parent / value)
             settings.setdefault(section, {})[option] = value
     core = settings.get("core", {})
     if settings.get("cache") or not all(
@@ -62,8 +64,8 @@ def load_settings(root: Path, files: Iterable[Path]) -> Settings:
         raise Unusual
     remote = settings.get(f'remote "{core.get("remote", "").lower()}"', {})
     url = remote.get("url", "")
-    folder = bool(url) and remote.keys() <= _OF_A_FOLDER and "://" not in url and url[0] != "~"
-    return Settings(Path(os.path.normpath(root / ".dvc" / url)) if folder else None)
+    folder = url.startswith("/") and remote.keys() <= _OF_A_FOLDER
+    return Settings(Path(url) if folder else None)
 
 
 def _read(path: Path) -> Iterator[tuple[str, str, str]]:
