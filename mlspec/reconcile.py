@@ -7,6 +7,7 @@ applies goes through it; nothing else wires the parts together.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -228,7 +229,8 @@ def open_project(start: Path, select: Sequence[str] = ()) -> Iterator[Project]:
     git = Git(root)
     with suppress(OSError):
         make_own_folder(root)
-    cache = Cache(root / CACHE, f"{__version__} {place_of(root)}")
+    # another Python has other modules of its own
+    cache = Cache(root / CACHE, f"{__version__} {sys.hexversion:x} {place_of(root)}")
     try:
         yield Project(root, git, Ledger(git), Worktree(root, cache), selection=selection)
     finally:
