@@ -329,6 +329,10 @@ class Worktree:
                 self._check_inside(path, os.path.realpath(parent))
         self._inside.add(parent)
 
+    def check_place(self, path: str) -> None:
+        """Raise if what is written at `path` would end up outside, through a link."""
+        self._check_inside(path, os.path.realpath(f"{self._base}/{path}".rpartition("/")[0]))
+
     def _check_inside(self, path: str, real: str) -> None:
         if real != self._base and not real.startswith(f"{self._base}/"):
             raise MlspecError(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Container
+from dataclasses import replace
 from typing import Any
 
 from mlspec.atomic import write_atomic
 from mlspec.compilers.dvc import lock_path, pipeline_path
 from mlspec.dvc.lock import entry_as_dict, entry_from_dict, parse_lock, with_entry
-from mlspec.errors import MlspecError, RemoteUnreachable
+from mlspec.errors import MlspecError, RemoteUnreachable, unusable
 from mlspec.executors import Cause, Job, Outcome
 from mlspec.executors.outputs import check_written
 from mlspec.executors.registry import executor_name
@@ -52,6 +53,7 @@ def _run(resource: StageResource, context: Context) -> Change:
         )
     before = _stamps_of_siblings(resource, context)
     for path in resource.writes:
+        context.worktree.check_place(path)
         (context.root / path).parent.mkdir(parents=True, exist_ok=True)
     with context.writers.writing(resource.address) as others, context.unlocked():
         outcome = run_with_retries(context.executor, _job(resource, context))
@@ -87,6 +89,18 @@ def _run_elsewhere(
         raise CutShort
     if result.outcome.cause is not Cause.OK:
         raise _failed(resource, result.outcome, context)
+    change = _done(resource, context, result, fingerprint)
+    try:
+        _take_over(resource, result, context)
+    except OSError as error:
+        return replace(change, failure=unusable(error))
+    except MlspecError as error:
+        return replace(change, failure=error)
+    return change
+
+
+def _take_over(resource: StageResource, result: Result, context: Context) -> None:
+    """Have the worktree as after a run whose outputs are not here."""
     context.writers.wrote(resource.address)
     for path in resource.writes:
         remove_output(context.root / path)
@@ -94,7 +108,6 @@ def _run_elsewhere(
     context.dvc.ignore(pipeline_path(resource.model), resource.name)
     text = with_entry(_lock_text(resource, context), resource.name, entry_from_dict(result.entry))
     write_atomic(context.root / lock_path(resource.model), text)
-    return _done(resource, context, result, fingerprint)
 
 
 def _done(resource: StageResource, context: Context, result: Result, fingerprint: str) -> Change:
@@ -122,6 +135,8 @@ def _restore(resource: StageResource, context: Context) -> Change:
 
 
 def _put_back(resource: StageResource, run: Run, context: Context) -> None:
+    for path in resource.writes:
+        context.worktree.check_place(path)
     text = _lock_text(resource, context)
     entry = entry_from_dict(run.entry)
     if parse_lock(text, lock_path(resource.model)).get(resource.name) != entry:

@@ -270,3 +270,17 @@ def test_text_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"\xff")
     with pytest.raises(MlspecError, match="not UTF-8"):
         Worktree(tmp_path).read_text("x")
+
+
+def test_a_place_to_write_lies_inside(tmp_path: Path) -> None:
+    root, outside = tmp_path / "repository", tmp_path / "outside"
+    write(root / "data/x", "one")
+    outside.mkdir()
+    (root / "link").symlink_to(outside)
+    (root / "inner").symlink_to("data")
+    tree = Worktree(root)
+    for path in ("data/x", "new/folder/x", "inner/x"):
+        tree.check_place(path)
+    for path in ("link/x", "link/new/x"):
+        with pytest.raises(MlspecError, match="leads out of the repository"):
+            tree.check_place(path)
