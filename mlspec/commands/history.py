@@ -22,7 +22,7 @@ def show_log(
         raise MlspecError(
             f"the ledger has no entry of {escape(address)}",
             hint="addresses are as in a plan: model.NAME, stage.MODEL.NAME, "
-            "deployment.NAME@TARGET; `mlspec log` shows all entries",
+            "deployment.NAME@TARGET; `mlspec log` shows the newest entries",
         )
     if as_json:
         console.say_json([entry.model_dump(mode="json") for entry in entries])

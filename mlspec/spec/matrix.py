@@ -207,7 +207,8 @@ class FamilyReader:
             if not isinstance(given.value, list) or not given.value:
                 got = "an empty list" if given.value == [] else given.kind
                 message = f"expected a list of values, got {got}"
-                self._report("MLS080", given, at, message, "write [a, b]")
+                meant = did_you_mean(key, ("from",)) if isinstance(given.value, str) else ""
+                self._report("MLS080", given, at, message, meant or "write [a, b]")
                 continue
             self._check_values(given.value, at)
             lists.append(given.value)
@@ -270,7 +271,8 @@ class FamilyReader:
         # Of a file no more rows are read than it takes to know.
         more = f"{count:,}" if matrix.is_list else f"more than {self._left:,}"
         message = f"the matrix has {more} members{before}; the limit is {self._limit:,}"
-        hint = "if so many are meant, write `limits: {members: 100000}` into the root file"
+        enough = count + used if matrix.is_list else "NUMBER"
+        hint = f"if so many are meant, write `limits: {{members: {enough}}}` into the root file"
         self._report("MLS087", matrix.node, matrix.at, message, hint)
         return False
 
@@ -336,7 +338,10 @@ class FamilyReader:
         if twin is not None:
             values = " and ".join(", ".join(cell.text for cell in each) for each in (twin, row))
             message = f"two members are called `{member}`: {shorten(escape(values), 60)}"
-            hint = "put every key that tells members apart into `name`, as ${matrix.KEY}"
+            if [cell.value for cell in twin] == [cell.value for cell in row]:
+                hint = "both have the same values: remove one of them"
+            else:
+                hint = "put every key that tells members apart into `name`, as ${matrix.KEY}"
             self._report("MLS083", node, at, message, hint)
         elif member in self._known:
             message = f"a member is called `{member}`, and so is another model"

@@ -194,6 +194,21 @@ def test_what_is_wrong_with_all_members_is_said_once(tmp_path: Path) -> None:
     assert problem.hint == "did you mean `owner`?; other members have it too"
 
 
+def test_a_row_that_is_there_twice_is_to_be_removed(tmp_path: Path) -> None:
+    text = "models:\n  demand:\n    matrix: {from: regions.csv}\n" + STAGES
+    (problem,) = problems(tmp_path, text, regions="region,n\na,1\na,1\n")
+    assert (problem.code, str(problem.place)) == ("MLS083", "regions.csv:3:1")
+    assert "remove one" in problem.hint
+
+
+def test_a_misspelt_from_is_told_apart_from_a_key_without_a_list(tmp_path: Path) -> None:
+    text = "models:\n  demand:\n    matrix: {form: regions.csv}\n    stages: {a: {command: b}}\n"
+    (problem,) = problems(tmp_path, text)
+    assert (problem.code, problem.hint) == ("MLS080", "did you mean `from`?")
+    (problem,) = problems(tmp_path, text.replace("form:", "region:"))
+    assert (problem.code, problem.hint) == ("MLS080", "write [a, b]")
+
+
 def test_members_that_share_an_output_are_told_how_not_to(tmp_path: Path) -> None:
     text = "models:\n  demand:\n    matrix: {region: [a, b, c]}\n" + STAGES
     (problem,) = problems(tmp_path, text.replace("models/${matrix.region}.onnx", "models/all.onnx"))
@@ -219,7 +234,7 @@ def test_a_limit_is_met_and_moved(tmp_path: Path) -> None:
     text = f"models:\n  grid:\n    matrix: {{{lists}]}}\n    stages: {{a: {{command: b}}}}\n"
     (problem,) = problems(tmp_path, text)
     assert problem.message == "the matrix has 22,500 members; the limit is 20,000"
-    assert "limits: {members: 100000}" in problem.hint
+    assert "limits: {members: 22500}" in problem.hint
     (tmp_path / "mlspec.yaml").write_text(HEAD + "limits: {members: 22500}\n" + text)
     found = find_spec(tmp_path, Memory(None))
     assert len(found.snapshot.names) == 22_500
