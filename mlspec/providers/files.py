@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mlspec.atomic import write_atomic, write_together
-from mlspec.errors import MlspecError, unusable
+from mlspec.errors import MlspecError
 from mlspec.plan import Action, Step
 from mlspec.providers.context import Change, Context
 from mlspec.resources import FileResource
@@ -46,7 +46,11 @@ def write_files(root: Path, texts: Mapping[str, str]) -> None:
             written_out=False,
         )
     except OSError as error:
-        raise unusable(error) from error
+        where = error.filename2 or Path(error.filename or root).parent
+        raise MlspecError(
+            f"cannot write {where}: {error.strerror or error}",
+            hint="mend the cause and run the command again; each file is whole, old or new",
+        ) from error
 
 
 def delete_file(root: Path, path: str) -> None:
