@@ -33,6 +33,8 @@ from mlspec.render.console import Console
 from mlspec.resources import DatasetResource, StageResource
 
 REPOSITORIES, EDITS = 8, 65
+QUICKLY = 3
+"""Repositories of which every run of the tests has a look."""
 APPLIES = (22, 44)
 """Edits after which everything is applied, if it can be: the ledger then knows more runs."""
 TABLE = Path(__file__).parents[2] / "build" / "agreement.md"
@@ -301,7 +303,13 @@ class View:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(REPOSITORIES))
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(n, marks=pytest.mark.thorough if n >= QUICKLY else ())
+        for n in range(REPOSITORIES)
+    ],
+)
 def test_mlspec_and_dvc_agree(
     seed: int,
     make_repository: Callable[[int], Any],

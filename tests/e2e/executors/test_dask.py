@@ -316,6 +316,7 @@ def stalled(make_shops: MakeShops, cluster: Any, wait_until: Wait, tmp_path: Pat
     return Stalled(shops, applying, worker, Path("/proc", process))
 
 
+@pytest.mark.thorough
 def test_an_interrupted_apply_ends_what_it_has_on_the_cluster(
     stalled: Stalled, wait_until: Wait
 ) -> None:
@@ -328,6 +329,7 @@ def test_an_interrupted_apply_ends_what_it_has_on_the_cluster(
     assert "shop-001" not in stalled.shops.mlspec("plan").stdout
 
 
+@pytest.mark.thorough
 def test_a_scheduler_that_dies_costs_no_finished_run(
     stalled: Stalled, cluster: Any, world: Mapping[str, str], make_cluster: Any, wait_until: Wait
 ) -> None:
@@ -348,6 +350,7 @@ def test_a_scheduler_that_dies_costs_no_finished_run(
     assert "end shop-002 cyd" in notes
 
 
+@pytest.mark.thorough
 def test_a_worker_without_the_key_of_the_storage(
     make_shops: MakeShops, storage: str, cluster: Any, tmp_path: Path
 ) -> None:

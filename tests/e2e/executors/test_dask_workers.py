@@ -26,7 +26,7 @@ Wait = Callable[..., Any]
 Open = Callable[[Any], DaskExecutor]
 VERSION = "{}.{}".format(*sys.version_info)
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.thorough
 
 
 @pytest.fixture
