@@ -309,18 +309,9 @@ class Resolver:
                         "capture": deployment.capture and deployment.capture.model_dump(),
                     },
                     files=tuple(f"file.{generated.path}" for generated in files),
-                    after=tuple(self.earlier(name, target_name)),
+                    after=tuple(self.spec.earlier(name, target_name)),
                     kind=target.kind,
                 )
-
-    def earlier(self, deployment: str, target: str) -> Iterator[str]:
-        """The same deployment on the targets that come before, nearest first."""
-        on = self.spec.deployments[deployment].targets
-        before = self.spec.targets[target].after
-        while before is not None:
-            if before in on:
-                yield f"deployment.{deployment}@{before}"
-            before = self.spec.targets[before].after
 
     def pins(self) -> Mapping[str, str]:
         """Package to version, of what the requirements file pins."""

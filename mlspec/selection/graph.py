@@ -156,7 +156,8 @@ class Graph:
                 return (*self._stages(rest), *self._gates(rest))
             case "deployment":
                 name, _, target = rest.partition("@")
-                return (f"model.{self.spec.deployments[name].model}", *self._earlier(name, target))
+                model = self.spec.deployments[name].model
+                return (f"model.{model}", *self.spec.earlier(name, target))
         return ()
 
     def downstream(self, address: str) -> Iterable[str]:
@@ -194,15 +195,6 @@ class Graph:
         for given in (*stage.code, self.spec.python.requirements):
             if given in writers:
                 yield writers[given]
-
-    def _earlier(self, deployment: str, target: str) -> Iterator[str]:
-        """The same deployment on the targets that come before."""
-        on = self.spec.deployments[deployment].targets
-        before = self.spec.targets[target].after
-        while before is not None:
-            if before in on:
-                yield f"deployment.{deployment}@{before}"
-            before = self.spec.targets[before].after
 
     @cached_property
     def _writers(self) -> dict[str, str]:

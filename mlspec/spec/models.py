@@ -6,7 +6,7 @@ afterwards. The JSON Schema of the language is made from these classes (:mod:`ml
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -265,6 +265,15 @@ class Spec(Section):
     deployments: Mapping[str, Deployment] = Field(default_factory=dict)
     ci: CI = CI()
     policy: Policy = Policy()
+
+    def earlier(self, deployment: str, target: str) -> Iterator[str]:
+        """The addresses of a deployment on the targets that come before, nearest first."""
+        on = self.deployments[deployment].targets
+        before = self.targets[target].after
+        while before is not None:
+            if before in on:
+                yield f"deployment.{deployment}@{before}"
+            before = self.targets[before].after
 
 
 DEFAULTABLE: Mapping[str, type[Section]] = {
