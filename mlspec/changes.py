@@ -35,8 +35,8 @@ from mlspec.resources import (
     StageResource,
 )
 from mlspec.selection import SelectionError
-from mlspec.spec.checks.overlaps import parents
 from mlspec.spec.load import Loaded, load_spec
+from mlspec.spec.paths import parents
 from mlspec.spec.suggest import did_you_mean
 from mlspec.worktree import Worktree
 

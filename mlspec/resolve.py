@@ -41,9 +41,9 @@ from mlspec.resources import (
     Resource,
     StageResource,
 )
-from mlspec.spec.checks.overlaps import parents
 from mlspec.spec.load import Loaded
 from mlspec.spec.models import Dataset, Deployment, Model, Spec, Stage
+from mlspec.spec.paths import parents
 from mlspec.worktree import Worktree
 
 MOST_BYTES_IN_GIT = 10 * 1024 * 1024

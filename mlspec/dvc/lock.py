@@ -10,17 +10,14 @@ from __future__ import annotations
 import io
 import json
 import re
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-import yaml
-
 from mlspec.dvc.emit import WIDE, Doubtful, emit
 from mlspec.dvc.hashing import FileDigest
-from mlspec.errors import MlspecError
+from mlspec.dvc.scalars import MAYBE_FLOAT, WORDS, BeyondDvcError, damaged
 
 SCHEMA = "2.0"
 _KEYS = frozenset({"path", "hash", "md5", "size", "nfiles", "isexec"})
@@ -55,27 +52,31 @@ def parse_lock(text: str, name: str = "dvc.lock") -> dict[str, LockEntry]:
     """The entries of a lock file by stage, in its order; `name` is for messages."""
     if (regular := _read_regular(text)) is not None:
         return regular
+    from mlspec.dvc.parse import load_yaml
+
     data = load_yaml(text, name) or {}
     stages = data.get("stages", {}) if isinstance(data, dict) else None
     if not isinstance(stages, dict):
-        raise _damaged(name, "it has no stages")
+        raise damaged(name, "it has no stages")
     entries = {}
     for stage, entry in stages.items():
         try:
             entries[str(stage)] = entry_from_dict(entry)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _damaged(name, f"the entry of {stage} is not one that DVC writes") from error
+            raise damaged(name, f"the entry of {stage} is not one that DVC writes") from error
     return entries
 
 
 def parse_data_file(text: str, name: str) -> FileDigest | None:
     """What a `.dvc` file says of its data; None while DVC has not computed it."""
+    from mlspec.dvc.parse import load_yaml
+
     data = load_yaml(text, name)
     try:
         out = data["outs"][0]
         return _path_from_dict(out).digest if "md5" in out else None
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise _damaged(name, "it is not one that DVC writes") from error
+        raise damaged(name, "it is not one that DVC writes") from error
 
 
 def entry_from_dict(entry: Mapping[str, Any]) -> LockEntry:
@@ -126,6 +127,8 @@ def with_entry(text: str, stage: str, entry: LockEntry, *, alone: str | None = N
     spliced = _spliced(text, stage, entry, dump_entry(entry) if alone is None else alone)
     if spliced is not None:
         return spliced
+    from mlspec.dvc.parse import load_yaml
+
     load_yaml(text, "dvc.lock")
     data = (_editor().load(text) if text.strip() else None) or {"schema": SCHEMA}
     data.setdefault("stages", {})[stage] = _unshared(entry)
@@ -174,13 +177,13 @@ def _read_regular(text: str) -> dict[str, LockEntry] | None:
         name, cmd, deps, file, params, outs = match.groups()
         values = _params_of(params) if params else {}
         words = (name, cmd, file or "f")
-        if name in entries or values is None or any(word.lower() in _WORDS for word in words):
+        if name in entries or values is None or any(word.lower() in WORDS for word in words):
             return None
         try:
             entries[name] = LockEntry(
                 cmd, _paths_of(deps), {file: dict(values)} if file else {}, _paths_of(outs)
             )
-        except _BeyondDvcError:
+        except BeyondDvcError:
             return None
         at = match.end()
     return entries
@@ -188,8 +191,8 @@ def _read_regular(text: str) -> dict[str, LockEntry] | None:
 
 def _paths_of(items: str | None) -> tuple[LockedPath, ...]:
     found = _ITEMS.findall(items) if items else ()
-    if any(path.lower() in _WORDS or _MAYBE_FLOAT.fullmatch(md5) for path, md5, *_ in found):
-        raise _BeyondDvcError
+    if any(path.lower() in WORDS or MAYBE_FLOAT.fullmatch(md5) for path, md5, *_ in found):
+        raise BeyondDvcError
     return tuple(
         LockedPath(path, md5, int(size), int(nfiles) if nfiles else None, bool(isexec))
         for path, md5, size, nfiles, isexec in found
@@ -199,10 +202,9 @@ def _paths_of(items: str | None) -> tuple[LockedPath, ...]:
 @lru_cache(maxsize=256)
 def _params_of(lines: str) -> Mapping[str, Any] | None:
     """Values of params, often the same in thousands of models; None if they are unusual."""
-    try:
-        values = _build(yaml.parse(textwrap.dedent(lines), Loader=_LOADER))
-    except (_BeyondDvcError, ValueError, RecursionError, yaml.YAMLError):
-        return None
+    from mlspec.dvc.parse import parse_simple
+
+    values = parse_simple(lines)
     return values if isinstance(values, dict) else None
 
 
@@ -295,101 +297,3 @@ def _path_as_dict(item: LockedPath) -> dict[str, Any]:
     if item.isexec:
         body["isexec"] = True
     return body
-
-
-def _damaged(name: str, why: str) -> MlspecError:
-    return MlspecError(
-        f"cannot read {name}: {why}",
-        hint=f"take it back from Git (git checkout -- {name}), or delete it and apply again",
-    )
-
-
-# Reading ------------------------------------------------------------------------------------------
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _BeyondDvcError(Exception):
-    """The text has something that DVC never writes."""
-
-
-def load_yaml(text: str, name: str) -> Any:
-    """The data of a YAML 1.2 document; None if it is empty."""
-    try:
-        try:
-            return _build(yaml.parse(text, Loader=_LOADER))
-        except _BeyondDvcError:
-            from ruamel.yaml import YAML
-
-            return YAML(typ="safe").load(text)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(name, "it is not YAML") from error
-    except Exception as error:
-        if isinstance(error, yaml.YAMLError) or type(error).__module__.startswith("ruamel."):
-            raise _damaged(name, "it is not YAML") from error
-        raise
-
-
-def _build(events: Iterator[Any]) -> Any:
-    kind: type = yaml.StreamStartEvent
-    while kind in (yaml.StreamStartEvent, yaml.DocumentStartEvent):
-        event = next(events)
-        kind = type(event)
-    if kind is yaml.StreamEndEvent:
-        return None
-    value = _value(event, events)
-    next(events)
-    if type(next(events)) is not yaml.StreamEndEvent:
-        raise _BeyondDvcError
-    return value
-
-
-def _value(event: Any, events: Iterator[Any]) -> Any:
-    kind = type(event)
-    if kind is yaml.AliasEvent or event.anchor is not None or event.tag is not None:
-        raise _BeyondDvcError
-    if kind is yaml.ScalarEvent:
-        return _scalar(event.value) if event.implicit[0] else event.value
-    if kind is yaml.SequenceStartEvent:
-        items = []
-        while type(event := next(events)) is not yaml.SequenceEndEvent:
-            items.append(_value(event, events))
-        return items
-    mapping: dict[Any, Any] = {}
-    while type(event := next(events)) is not yaml.MappingEndEvent:
-        key = _value(event, events)
-        if type(key) in (list, dict) or key in mapping:
-            raise _BeyondDvcError
-        mapping[key] = _value(next(events), events)
-    return mapping
-
-
-_MAYBE_FLOAT = re.compile(r"[0-9]+(?:e[0-9]+)?")
-"""A digest that a reader of YAML might take for a number."""
-_WORDS = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
-    **dict.fromkeys(("true", "True", "TRUE"), True),
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-}
-_MAYBE_NUMBER = frozenset("+-.0123456789")
-_DECIMAL = re.compile(r"[-+]?[0-9]+")
-_REAL = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)")
-_NEVER_NUMBER = re.compile(r"[^0-9a-fA-FxXoOiInNtTzZ_+.: \t-]")
-_MD5 = re.compile(r"(?!0b)[0-9a-f]{32}")
-
-
-def _scalar(text: str) -> Any:
-    """A plain scalar; one whose meaning is not beyond doubt is left to DVC's own reader."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if text[0] not in _MAYBE_NUMBER:
-        if text in ("=", "<<"):
-            raise _BeyondDvcError
-        return text
-    if _DECIMAL.fullmatch(text):
-        return int(text)
-    if _REAL.fullmatch(text):
-        return float(text)
-    if _NEVER_NUMBER.search(text) or _MD5.fullmatch(text):
-        return text
-    raise _BeyondDvcError

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlspec.dvc.lock import load_yaml
+from mlspec.dvc.parse import load_yaml
 from mlspec.dvc.settings import Unusual
 from mlspec.errors import MlspecError
 

@@ -31,7 +31,7 @@ MOST_DURATIONS = 10
 class Record(BaseModel):
     """Frozen; written as canonical JSON; an unknown key means a newer mlspec wrote it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Run(Record):

@@ -16,27 +16,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlspec.cache import Cache
 from mlspec.errors import MlspecError, Place
 from mlspec.spec import tree
-from mlspec.spec.interfaces import Face, Interface, decode_face, face_of, interface_of
-from mlspec.spec.memory import DIGEST, Memory, Snapshot
-from mlspec.spec.models import Dataset, Model, Spec
-from mlspec.spec.places import Places
-from mlspec.spec.precise import ROOT as ROOT
-from mlspec.spec.precise import Read, read_spec
-from mlspec.spec.quick import (
+from mlspec.spec.found import (
     HEAD,
     PACKAGES,
     Found,
     digest_of_all,
     digest_of_head,
     digest_of_model,
-    find_spec,
+    find_again,
 )
-from mlspec.spec.tops import UnsureError, plain_mapping
-from mlspec.spec.tree import find
+from mlspec.spec.found import ROOT as ROOT
+from mlspec.spec.interfaces import Face, Interface, decode_face, face_of, interface_of
+from mlspec.spec.memory import DIGEST, Memory, Snapshot
+from mlspec.spec.models import Dataset, Model, Spec
+from mlspec.spec.places import Places
+
+if TYPE_CHECKING:
+    from mlspec.spec.precise import Read
 
 MOST_TYPED = 512
 """Models that are kept once they were asked for."""
@@ -88,11 +89,8 @@ def load_spec(root: Path, cache: Cache | None = None) -> Loaded:
     """
     memory = Memory(cache)
     with _no_collector():
-        try:
-            found = find_spec(root, memory)
-        except UnsureError:
-            return _of_read(root, read_spec(root))
-        return _of_found(root, found, memory)
+        found = find_again(root, memory) or _find_anew(root, memory)
+        return _of_found(root, found, memory) if found else _of_read(root, _read(root))
 
 
 @contextmanager
@@ -107,13 +105,32 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
+def _find_anew(root: Path, memory: Memory) -> Found | None:
+    """The spec if it is right and written as usual; only then is it read the quick way."""
+    from mlspec.spec.quick import find_spec
+    from mlspec.spec.tops import UnsureError
+
+    try:
+        return find_spec(root, memory)
+    except UnsureError:
+        return None
+
+
+def _read(root: Path) -> Read:
+    from mlspec.spec.precise import read_spec
+
+    return read_spec(root)
+
+
 def _of_read(root: Path, read: Read) -> Loaded:
+    from mlspec.spec.tops import plain_mapping
+
     spec = read.spec
     head = digest_of_head(spec)
     digests = {name: digest_of_model(model) for name, model in spec.models.items()}
     interfaces = {}
     for name, model in spec.models.items():
-        written = plain_mapping(find(read.top, ("models", name)))
+        written = plain_mapping(tree.find(read.top, ("models", name)))
         interfaces[name] = interface_of(face_of(model, written), spec.datasets)
     places = Places(root, read.files, read.top)
     return Loaded(spec, digest_of_all(head, digests), head, digests, interfaces, read.files, places)
@@ -234,10 +251,7 @@ class _Models(Mapping[str, Model]):
     @cached_property
     def _anew(self) -> tuple[Mapping[str, Face], Mapping[str, Model]]:
         """Everything, found out without a memory: for when that lacks what it had a moment ago."""
-        try:
-            found = find_spec(self._root, Memory(None))
-        except UnsureError:
-            found = None
+        found = _find_anew(self._root, Memory(None))
         if found is None or found.snapshot.head.digest != self._snapshot.head.digest:
             raise MlspecError("the spec was changed while it was read", hint="run this again")
         return found.faces, _Models(self._root, found, Memory(None))

@@ -18,7 +18,9 @@ from mlspec.spec.quantities import Bytes, Price, Seconds
 class Section(BaseModel):
     """A mapping of the spec: an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True
+    )
 
 
 class Storage(Section):

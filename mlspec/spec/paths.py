@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -28,3 +29,10 @@ def tidy(path: str) -> str:
 
 
 RepositoryPath = Annotated[str, AfterValidator(tidy)]
+
+
+def parents(path: str) -> Iterator[str]:
+    """The folders that `path` lies in, the topmost first."""
+    steps = path.split("/")
+    for count in range(1, len(steps)):
+        yield "/".join(steps[:count])

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mlspec.errors import Place
-from mlspec.spec.precise import read_tree
 from mlspec.spec.tree import Node, find
 from mlspec.spec.tree import Path as Steps
 
@@ -46,6 +45,8 @@ class Places:
         """The tree of the files that say what is at `path`; none if they cannot be read now."""
         model = str(path[1]) if path[0] == "models" and len(path) > 1 else ""
         if model not in self._trees:
+            from mlspec.spec.precise import read_tree
+
             if len(self._trees) >= _KEPT:
                 del self._trees[next(iter(self._trees))]
             files = self._files_of(model) if self._files_of else self._files

@@ -28,6 +28,7 @@ from mlspec.spec.checks import Disk, Names, check_head, check_model, check_toget
 from mlspec.spec.checks.names import check_project
 from mlspec.spec.defaults import check_defaults, merge_defaults
 from mlspec.spec.files import UnreadableError, read_inside, resolve_pattern
+from mlspec.spec.found import ROOT
 from mlspec.spec.interfaces import face_of
 from mlspec.spec.invalid import explain
 from mlspec.spec.literals import check_literals
@@ -39,7 +40,6 @@ from mlspec.spec.tree import Node, Problem, diagnose, find
 from mlspec.spec.unbuilt import check_unbuilt, left_out, without
 from mlspec.spec.yaml import Parsed, parse
 
-ROOT = "mlspec.yaml"
 MAX_INCLUDE = 1000
 """Patterns in `include`."""
 MAX_FOUND = 1000

@@ -12,47 +12,42 @@ several is not checked again. On disk, only what new models name is looked at.
 from __future__ import annotations
 
 import json
-import os
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
 from os.path import normpath
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from mlspec.plan import canonical_json
 from mlspec.spec.checks import Disk, Names, check_head, check_model, check_together
 from mlspec.spec.checks.names import is_fine
 from mlspec.spec.defaults import merge_defaults
-from mlspec.spec.files import UnreadableError, resolve_pattern
+from mlspec.spec.files import UnreadableError
+from mlspec.spec.found import (
+    ABSENT,
+    HEAD,
+    MODELS,
+    PACKAGES,
+    ROOT,
+    TABLE,
+    Found,
+    digest_of_all,
+    digest_of_head,
+    digest_of_model,
+    list_included,
+)
 from mlspec.spec.interfaces import Face, decode_face, face_of
 from mlspec.spec.matrix import HOLE, Family, FamilyReader, is_template
 from mlspec.spec.memory import DIGEST, Head, Memory, Snapshot
 from mlspec.spec.models import DEFAULTABLE, Limits, Model, Spec
-from mlspec.spec.precise import MAX_INCLUDE, ROOT
+from mlspec.spec.precise import MAX_INCLUDE
 from mlspec.spec.sections import JOINED, ROOT_ONLY
 from mlspec.spec.stamps import UNKNOWN, Eye, Stamp, hash_of
 from mlspec.spec.tops import Top, UnsureError, read_node, read_top
 from mlspec.spec.tree import SECTIONS, Node, Problem
 from mlspec.spec.tree import Path as Steps
-
-MODELS, HEAD, TABLE, PACKAGES = b"mhtp"
-"""Kinds of files: of models alone, each written out; of more; CSV; the requirements."""
-ABSENT = bytes(16)
-"""The hash of a file that is not there, or cannot be read."""
-
-
-@dataclass(slots=True)
-class Found:
-    """A spec that is right. `contents` and `faces` are of the models that are new."""
-
-    snapshot: Snapshot
-    head: Spec
-    contents: dict[str, bytes]
-    faces: dict[str, Face]
 
 
 class _ForgottenError(Exception):
@@ -102,8 +97,6 @@ class _Search:
 
     def run(self) -> Found:
         try:
-            if self.old is not None and self._is_untouched(self.old):
-                return Found(self.old, Spec.model_validate_json(self.old.head.text), {}, {})
             return self._search()
         except (UnreadableError, ValidationError) as error:
             raise UnsureError from error
@@ -111,33 +104,6 @@ class _Search:
             self.eye.close()
 
     # Files
-
-    def _is_untouched(self, old: Snapshot) -> bool:
-        """Whether every file is as it was, by its stamp or its content, and no other has come."""
-        known = {path for path, kind in zip(old.paths, old.kinds, strict=True) if kind in b"mh"}
-        if known != {ROOT, *self._listed(old.head.include)}:
-            return False
-        if not all(map(self.eye.is_plain_folder, {path.rpartition("/")[0] for path in old.paths})):
-            return False
-        stamps = self.eye.stamps(old.paths)
-        for index in old.differing(stamps):
-            path, hashed = old.paths[index], old.hash(index)
-            if old.kinds[index] == PACKAGES and not os.path.lexists(self.root / path):
-                if hashed != ABSENT:
-                    return False
-                continue
-            seen = self.eye.read(path)
-            if seen.hash != hashed:
-                return False
-            stamps[index * 4 : index * 4 + 4] = array("q", seen.stamp)
-        if stamps != old.stamps:
-            old.stamps = stamps
-            self.memory.remember(old, (), ())
-        return True
-
-    def _listed(self, include: Iterable[str]) -> list[str]:
-        found = {path for pattern in include for path in resolve_pattern(self.root, pattern)}
-        return sorted(found - {ROOT})
 
     def _look(self, path: str, kind: int) -> _File:
         old = self.old
@@ -199,7 +165,7 @@ class _Search:
         old = self.old
         first = self._look(ROOT, HEAD)
         include = self._included(first)
-        files = [first, *(self._look(path, HEAD) for path in self._listed(include))]
+        files = [first, *(self._look(path, HEAD) for path in list_included(self.root, include))]
         known = [file for file in files if old and file.same and file.kind == MODELS]
         skipped = {file.path for file in known}
         sections = self._merged(file for file in files if file.path not in skipped)
@@ -356,7 +322,7 @@ class _Search:
             _none(check_model(entry.name, model))
             _none(disk.check_model(entry.name, model, head.datasets))
             face = face_of(model, json.loads(content))
-            digest = sha256(canonical_json(model.model_dump(mode="json")).encode()).digest()
+            digest = bytes.fromhex(digest_of_model(model).removeprefix(DIGEST))
             made[entry.name] = _Made(entry.source, content, face, digest)
         return made
 
@@ -439,24 +405,6 @@ class _Made:
     content: bytes
     face: Face
     digest: bytes
-
-
-def digest_of_head(head: Spec) -> str:
-    """What a spec says beside its models; where files are found and how many may be is no part."""
-    said = head.model_dump(mode="json", exclude={"include", "limits", "models"})
-    return DIGEST + sha256(canonical_json(said).encode()).hexdigest()
-
-
-def digest_of_model(model: Model) -> str:
-    """What a model says."""
-    said = canonical_json(model.model_dump(mode="json"))
-    return DIGEST + sha256(said.encode()).hexdigest()
-
-
-def digest_of_all(head: str, models: Mapping[str, str]) -> str:
-    """What a spec says."""
-    said = canonical_json({"head": head, "models": models})
-    return DIGEST + sha256(said.encode()).hexdigest()
 
 
 def _none(problems: Iterator[Problem]) -> None:

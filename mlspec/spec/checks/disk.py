@@ -9,10 +9,10 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 
 from mlspec.spec import tree
-from mlspec.spec.checks.overlaps import parents
 from mlspec.spec.checks.paths import declared, declared_in
 from mlspec.spec.files import UnreadableError, kind_of, read_inside
 from mlspec.spec.models import Model, Spec
+from mlspec.spec.paths import parents
 from mlspec.spec.show import escape, show
 from mlspec.spec.tree import Problem
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from mlspec.spec.interfaces import Face, path_of
 from mlspec.spec.models import Spec
+from mlspec.spec.paths import parents
 from mlspec.spec.tree import Path, Problem
 
 
@@ -43,13 +44,6 @@ def written(faces: Mapping[str, Face]) -> Iterator[Written]:
                 yield Written(stage.metrics, name, stage_name, ("metrics",))
             if stage.predictions:
                 yield Written(stage.predictions, name, stage_name, ("predictions",))
-
-
-def parents(path: str) -> Iterator[str]:
-    """The folders that `path` lies in, the topmost first."""
-    steps = path.split("/")
-    for count in range(1, len(steps)):
-        yield "/".join(steps[:count])
 
 
 def check(spec: Spec, faces: Mapping[str, Face], families: Mapping[str, str]) -> Iterator[Problem]:

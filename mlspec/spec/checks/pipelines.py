@@ -6,9 +6,10 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 
 from mlspec.spec.checks.graph import cycles, describe
-from mlspec.spec.checks.overlaps import Written, parents, written
+from mlspec.spec.checks.overlaps import Written, written
 from mlspec.spec.interfaces import Face, path_of
 from mlspec.spec.models import Model, Spec
+from mlspec.spec.paths import parents
 from mlspec.spec.tree import Path, Problem
 
 
