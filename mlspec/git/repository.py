@@ -171,6 +171,9 @@ class Git:
 
     def head(self) -> str:
         """The commit that is checked out; none before the first."""
+        found = self.objects.get("HEAD")
+        if found is not None and found.kind == "commit":
+            return found.oid
         return self._answer("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
 
     def branch(self) -> str:
