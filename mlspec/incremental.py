@@ -198,7 +198,7 @@ def _surroundings(resolver: Resolver, contents: Contents, snapshot: Snapshot) ->
         for model, by_name in resolver.deployed.items()
     }
     return Surroundings(
-        spec=resolver.loaded.digest,
+        flows=resolver.loaded.flow_digest,
         around=digest_of([_plain(spec.python), _plain(spec.storage)]),
         models=resolver.loaded.model_digests,
         shards=snapshot.ids(MODELS),
@@ -215,16 +215,9 @@ def _plain(section: Section) -> object:
 
 def _readers(resolver: Resolver, live: Iterable[str]) -> set[str]:
     """The models that read, directly or not, what these write: it may change."""
-    flows = resolver.loaded.interfaces
-    reads: dict[str, list[str]] = {}
-    for name, interface in flows.items():
-        for stage in interface.stages.values():
-            for path in stage.inputs:
-                reads.setdefault(path, []).append(name)
     found, left = set[str](), list(live)
     while left:
-        written = (path for stage in flows[left.pop()].stages.values() for path in stage.writes)
-        new = {name for path in written for name in reads.get(path, ())} - found
+        new = set(resolver.flows.readers.get(left.pop(), ())) - found
         found |= new
         left += new
     return found

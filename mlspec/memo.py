@@ -26,9 +26,9 @@ from mlspec.worktree import STAMP_BYTES, Stamps, Worktree
 
 TABLE = "settled"
 FED = "fed"
-"""Of each shard, the last spec in which its models' inputs were found to come from where they do.
+"""Of each shard, the flows in which its models' inputs were last found to come from where they do.
 
-To find that out takes a look at all models, so it is not done again while the spec is the same."""
+To find that out again takes all of them, so it is not done while they are the same."""
 _LENGTHS = struct.Struct("<3I")
 
 Part = Mapping[str, Any]
@@ -40,14 +40,14 @@ of them), `inputs`, whether it is `settled`, and if so `resources`, `held` and `
 class Surroundings:
     """What models are made of beside files.
 
-    `spec`: a digest of all that is declared. `around`: of what all have in common. `models`: the
-    digest of each one's spec. `shards`: the id of each folder of models in the ledger, whose models
-    `folders` gives with theirs. `datasets`: by name, whatever tells one from another.
-    `deployments`: likewise, by model. `producer`: the address of what a path comes from; none of a
-    file that people write.
+    `flows`: a name for what flows between models. `around`: a digest of what all have in common.
+    `models`: the digest of each one's spec. `shards`: the id of each folder of models in the
+    ledger, whose models `folders` gives with theirs. `datasets`: by name, whatever tells one from
+    another. `deployments`: likewise, by model. `producer`: the address of what a path comes from;
+    none of a file that people write.
     """
 
-    spec: str
+    flows: str
     around: str
     models: Mapping[str, str]
     shards: Mapping[str, str]
@@ -306,7 +306,7 @@ def _come_from(inputs: Mapping[str, str], now: Surroundings) -> bool:
 
 
 def _fed_state(row: _Row, now: Surroundings) -> bytes:
-    return f"{now.spec} {row.header['fed']}".encode()
+    return f"{now.flows} {row.header['fed']}".encode()
 
 
 def _live(names: Iterable[str], parts: Mapping[str, Part]) -> list[str]:

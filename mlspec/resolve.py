@@ -41,6 +41,7 @@ from mlspec.resources import (
     Resource,
     StageResource,
 )
+from mlspec.spec.flows import Flows
 from mlspec.spec.load import Loaded
 from mlspec.spec.models import Dataset, Deployment, Model, Spec, Stage
 from mlspec.spec.paths import parents
@@ -90,14 +91,14 @@ class Resolver:
         return path if self.worktree.exists(path) else None
 
     @cached_property
+    def flows(self) -> Flows:
+        """Who writes a path, and who reads what another model writes."""
+        return self.loaded.find_flows()
+
+    @property
     def producers(self) -> Mapping[str, str]:
         """The address of the stage that writes a path."""
-        return {
-            path: f"stage.{model}.{stage}"
-            for model, interface in self.loaded.interfaces.items()
-            for stage, flow in interface.stages.items()
-            for path in flow.writes
-        }
+        return self.flows.producers
 
     def producer(self, path: str) -> str:
         """The address of what an input comes from; none of a file that people write."""

@@ -14,13 +14,14 @@ import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlspec.cache import Cache
 from mlspec.errors import MlspecError, Place
 from mlspec.spec import tree
+from mlspec.spec.flows import Flows, decode_flows, digest_of_flows, flows_of
 from mlspec.spec.found import (
     HEAD,
     PACKAGES,
@@ -49,8 +50,9 @@ class Loaded:
 
     `digest` names what the spec says: comments, order and spacing do not change it, and neither
     does moving a resource to another file. It is made of `head_digest`, of all but the models, and
-    of `model_digests`. `files` are relative to the root, the first is the root file; tables of a
-    matrix are the last. `spec.models` makes a model when it is asked for.
+    of `model_digests`. `flow_digest` names what flows between models. `files` are relative to the
+    root, the first is the root file; tables of a matrix are the last. `spec.models` makes a model
+    when it is asked for.
     """
 
     spec: Spec
@@ -58,8 +60,10 @@ class Loaded:
     head_digest: str
     model_digests: Mapping[str, str]
     interfaces: Mapping[str, Interface]
+    flow_digest: str
     files: tuple[str, ...]
     places: Places = field(repr=False, compare=False)
+    find_flows: Callable[[], Flows] = field(repr=False, compare=False)
 
     def place(self, at: str | tree.Path) -> Place | None:
         """Where an address (`stage.credit-risk.train`) or a path of keys was written."""
@@ -128,12 +132,21 @@ def _of_read(root: Path, read: Read) -> Loaded:
     spec = read.spec
     head = digest_of_head(spec)
     digests = {name: digest_of_model(model) for name, model in spec.models.items()}
-    interfaces = {}
+    interfaces, faces = {}, {}
     for name, model in spec.models.items():
-        written = plain_mapping(tree.find(read.top, ("models", name)))
-        interfaces[name] = interface_of(face_of(model, written), spec.datasets)
-    places = Places(root, read.files, read.top)
-    return Loaded(spec, digest_of_all(head, digests), head, digests, interfaces, read.files, places)
+        face = face_of(model, plain_mapping(tree.find(read.top, ("models", name))))
+        interfaces[name], faces[name] = interface_of(face, spec.datasets), face.encode()
+    return Loaded(
+        spec=spec,
+        digest=digest_of_all(head, digests),
+        head_digest=head,
+        model_digests=digests,
+        interfaces=interfaces,
+        flow_digest=digest_of_flows(spec.datasets, faces),
+        files=read.files,
+        places=Places(root, read.files, read.top),
+        find_flows=partial(flows_of, interfaces),
+    )
 
 
 def _of_found(root: Path, found: Found, memory: Memory) -> Loaded:
@@ -141,15 +154,31 @@ def _of_found(root: Path, found: Found, memory: Memory) -> Loaded:
     models = _Models(root, found, memory)
     kinds = zip(snapshot.paths, snapshot.kinds, strict=True)
     files = tuple(path for path, kind in kinds if kind != PACKAGES)
+    interfaces = _Interfaces(models, found.head.datasets)
     return Loaded(
         spec=found.head.model_copy(update={"models": models}),
         digest=snapshot.head.digest,
         head_digest=snapshot.head.head_digest,
         model_digests=_Digests(snapshot),
-        interfaces=_Interfaces(models, found.head.datasets),
+        interfaces=interfaces,
+        flow_digest=snapshot.head.flows,
         files=files,
         places=Places(root, files, None, _files_of(snapshot)),
+        find_flows=partial(_find_flows, interfaces, snapshot.head.flows, memory),
     )
+
+
+def _find_flows(interfaces: Mapping[str, Interface], digest: str, memory: Memory) -> Flows:
+    """What flows between models, as it is remembered if it is."""
+    known = memory.flows(digest)
+    if known is not None:
+        try:
+            return decode_flows(known)
+        except (ValueError, TypeError):
+            pass
+    flows = flows_of(interfaces)
+    memory.remember_flows(digest, flows.encode())
+    return flows
 
 
 def _files_of(snapshot: Snapshot) -> Callable[[str], list[str]]:

@@ -19,11 +19,11 @@ from mlspec import __version__
 from mlspec.cache import Cache
 from mlspec.spec.stamps import UNKNOWN, Stamp
 
-FORMAT = f"1 {__version__} {pydantic.VERSION}"
+FORMAT = f"2 {__version__} {pydantic.VERSION}"
 """Changes when the same text may come to something else."""
 HASH = 16
 """Bytes of a source, and of the hash of a file."""
-_SNAPSHOT, _MODELS, _FACES = "spec", "spec.models", "spec.faces"
+_SNAPSHOT, _MODELS, _FACES, _FLOWS = "spec", "spec.models", "spec.faces", "spec.flows"
 _INTS = 4
 DIGEST = "sha256:"
 
@@ -39,6 +39,8 @@ class Head:
     """What each model has unless it says otherwise, as JSON."""
     head_digest: str
     digest: str
+    flows: str
+    """Names what flows between the models."""
 
 
 @dataclass
@@ -178,6 +180,16 @@ class Memory:
     def faces(self) -> dict[str, bytes]:
         """The rows of all faces, each after its source."""
         return dict(self._cache.items(_FACES)) if self._cache else {}
+
+    def flows(self, digest: str) -> bytes | None:
+        """What flows between the models."""
+        data = self._cache.get(_FLOWS, "all") if self._cache else None
+        named = f"{digest} ".encode()
+        return data.removeprefix(named) if data is not None and data.startswith(named) else None
+
+    def remember_flows(self, digest: str, flows: bytes) -> None:
+        if self._cache is not None:
+            self._cache.put(_FLOWS, "all", f"{digest} ".encode() + flows)
 
     def remember(
         self,

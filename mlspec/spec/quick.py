@@ -25,6 +25,7 @@ from mlspec.spec.checks import Disk, Names, check_head, check_model, check_toget
 from mlspec.spec.checks.names import is_fine
 from mlspec.spec.defaults import merge_defaults
 from mlspec.spec.files import UnreadableError
+from mlspec.spec.flows import digest_of_flows
 from mlspec.spec.found import (
     ABSENT,
     HEAD,
@@ -195,10 +196,12 @@ class _Search:
             _check_head(head, sections)
         if not (head_same and packages.same):
             _none(Disk(self.root).check_head(head))
-        if not (head_same and old and names == old.model_index.keys() and self._look_alike(made)):
-            self._check_together(head, sections, entries, made)
+        if head_same and old and names == old.model_index.keys() and self._look_alike(made):
+            flows = old.head.flows
+        else:
+            flows = self._check_together(head, sections, entries, made)
         everything = [*files, *self.tables.values(), packages]
-        snapshot = self._snapshot(everything, entries, made, head, head_text, text, include)
+        snapshot = self._snapshot(everything, entries, made, head, head_text, text, include, flows)
         new = ((name, each.source, each.content, each.face.encode()) for name, each in made.items())
         gone = [name for name in old.names if name not in names] if old else []
         self.memory.remember(snapshot, new, gone)
@@ -341,16 +344,20 @@ class _Search:
         sections: Mapping[str, Any],
         entries: list[_Entry],
         made: Mapping[str, _Made],
-    ) -> None:
+    ) -> str:
+        """Check what concerns several models; the name of what flows between them."""
         rows = self.memory.faces() if len(made) < len(entries) else {}
         faces: dict[str, Face] = {}
+        encoded: dict[str, bytes] = {}
         for entry in entries:
             if entry.name in made:
-                faces[entry.name] = made[entry.name].face
+                face = faces[entry.name] = made[entry.name].face
+                encoded[entry.name] = face.encode()
                 continue
             row = rows.get(entry.name, b"")
             if row[:16] != entry.source:
                 raise _ForgottenError
+            encoded[entry.name] = row[16:]
             try:
                 faces[entry.name] = decode_face(row[16:])
             except (ValueError, TypeError) as error:
@@ -360,6 +367,7 @@ class _Search:
         names = Names(declared)
         _none(names.check())
         _none(check_together(head, faces, names, {}))
+        return digest_of_flows(head.datasets, encoded)
 
     def _snapshot(
         self,
@@ -370,6 +378,7 @@ class _Search:
         head_text: str,
         defaults: str,
         include: list[str],
+        flows: str,
     ) -> Snapshot:
         old = self.old
         digests: list[bytes] = []
@@ -385,7 +394,7 @@ class _Search:
         for file in files:
             stamps.extend(file.stamp)
         return Snapshot(
-            head=Head(include, head_text, defaults, head_digest, digest),
+            head=Head(include, head_text, defaults, head_digest, digest, flows),
             paths=[file.path for file in files],
             stamps=stamps,
             hashes=b"".join(file.hash for file in files),
