@@ -68,6 +68,8 @@ class Diagnostic:
     field: str = ""
     place: Place | None = None
     hint: str = ""
+    more: int = 0
+    """How many more there are like it, which are not told."""
 
 
 class MlspecError(Exception):

@@ -34,6 +34,8 @@ def _lines(diagnostic: Diagnostic, style: Style) -> Iterator[str]:
             yield f"{bar} {style.paint(carets, 'bold', 'red')}"
     if diagnostic.hint:
         yield f"{margin} {style.paint('= help:', 'blue')} {escape(diagnostic.hint)}"
+    if diagnostic.more:
+        yield f"{margin} {style.paint('= and', 'blue')} {diagnostic.more:,} more like it"
 
 
 def _excerpt(place: Place) -> tuple[str, str]:

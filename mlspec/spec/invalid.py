@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from mlspec.spec.models import TEMPLATE_KEYS, Spec
+from mlspec.spec.rows import hint_of_text
 from mlspec.spec.show import show
 from mlspec.spec.suggest import did_you_mean, known_words
 from mlspec.spec.tree import Node, Path, Problem, find
@@ -33,6 +34,11 @@ _EXPECTED = {
     "tuple_type": ("a list", "write it in brackets, for example [a, b]"),
     "list_type": ("a list", "write it in brackets, for example [a, b]"),
 }
+_IN_CELLS = {
+    "a mapping": "a cell holds one value; write the mapping into the model or its `overrides`",
+    "a list": "a cell holds one value; write [${matrix.KEY}] into the model",
+}
+"""Other hints where a value comes from a table."""
 _BOUNDS = {
     "greater_than": ("gt", "more than"),
     "greater_than_equal": ("ge", "at least"),
@@ -57,6 +63,8 @@ def explain(error: ErrorDetails, top: Node) -> Problem:
         return Problem("MLS021", path, f"version {_got(node)} of the language is not known", hint)
     if kind in _EXPECTED:
         expected, hint = _EXPECTED[kind]
+        if node.file.is_table:
+            hint = _IN_CELLS.get(expected, hint)
         return Problem(
             "MLS012", path, f"expected {expected}, got {_got(node)}", hint or _quote(node)
         )
@@ -101,7 +109,9 @@ def _got(node: Node) -> str:
 
 
 def _quote(node: Node) -> str:
-    """For text that YAML reads as something else: write it in quotes, exactly as it stands."""
+    """For text that is read as something else: write it in quotes, exactly as it stands."""
+    if node.file.is_table:
+        return hint_of_text(node.text)
     return f'quote it: "{node.text}"' if node.text else "write text"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -19,12 +19,18 @@ from mlspec.spec.literals import BY_REFERENCE, LOOKS_SECRET, is_secret
 from mlspec.spec.models import TEMPLATE_KEYS, Limits
 from mlspec.spec.rows import NAME, parse_rows
 from mlspec.spec.show import escape, shorten, show
-from mlspec.spec.suggest import did_you_mean, known_words
+from mlspec.spec.suggest import closest, did_you_mean, known_words
 from mlspec.spec.tree import Node, Path, Problem
 
 HOLE = "${matrix."
 
 _HOLE = re.compile(r"\$\{matrix\.([^}]*)\}")
+_NEARLY = re.compile(
+    r"(?<!\\)\$(?P<open>\{\{?|\(|)\s*(?P<word>[A-Za-z]+)\s*\.\s*(?P<key>[A-Za-z0-9_-]*)[\s})]*"
+)
+"""What may be meant as `${matrix.KEY}`, as others or in haste write it."""
+_ALIKE = 0.75
+"""How much a word is like `matrix` that is surely meant so; `metrics` and `metric` are not."""
 _HARMLESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 _Rows = Mapping[str, tuple[Node, ...]]
@@ -70,21 +76,29 @@ class Expanded:
     top: Node
     families: Mapping[str, str]
     """Of each member, the name of the model that it was written as."""
+    matrices: Collection[str]
+    """The names that models with a `matrix` were written as."""
     problems: tuple[Problem, ...]
     complete: bool
     """Whether every matrix could be expanded."""
+
+    def matrix_at(self, path: Path) -> str | None:
+        """The name of the model with a `matrix` that what is at `path` comes from."""
+        name = str(path[1]) if path[:1] == ("models",) and len(path) > 1 else ""
+        return self.families.get(name, name if name in self.matrices else None)
 
 
 def expand_matrices(top: Node, read_file: ReadFile, only: str | None = None) -> Expanded:
     """The tree with its members, or with `only` one of them."""
     models = top.value.get("models") if isinstance(top.value, dict) else None
     if models is None or not isinstance(models.value, dict):
-        return Expanded(top, {}, (), complete=True)
+        return Expanded(top, {}, (), (), complete=True)
     reader = FamilyReader(member_limit(top), read_file)
     reader.know(models)
     value: dict[str, Node] = {}
     keys: dict[str, Node] = {}
     families: dict[str, str] = {}
+    matrices = {name for name, model in models.value.items() if is_template(model)}
     whole = True
     for name, model in models.value.items():
         key = models.keys[name]
@@ -103,7 +117,7 @@ def expand_matrices(top: Node, read_file: ReadFile, only: str | None = None) -> 
         {**top.value, "models": models.holding(value, keys)},  # type: ignore[dict-item]
         top.keys,
     )
-    return Expanded(expanded, families, tuple(reader.problems), whole)
+    return Expanded(expanded, families, matrices, tuple(reader.problems), whole)
 
 
 def is_template(model: Node) -> bool:
@@ -171,7 +185,7 @@ class FamilyReader:
         named = self._named(name, model, rows, matrix)
         if len(self.problems) > before:
             return None
-        overrides = self._overrides(model, at, named, matrix.keys)
+        overrides = self._overrides(model, template, at, named, matrix.keys)
         self._check_values_fit([template, *overrides.values()], named, matrix, at)
         if len(self.problems) > before:
             return None
@@ -277,8 +291,11 @@ class FamilyReader:
         return False
 
     def _check_holes(self, template: Node, at: Path, keys: tuple[str, ...]) -> None:
-        """Problems of what stands in `${matrix.…}`."""
+        """Problems of what stands in `${matrix.…}`, and of what is surely meant so."""
         for path, node in _strings(template, at):
+            for written, meant in _slips(node.text, keys) if "$" in node.text else ():
+                message = f"`{written}` is not replaced by a value of the matrix"
+                self._report("MLS081", node, path, message, f"did you mean `{meant}`?")
             for key in _HOLE.findall(node.text):
                 if key not in keys:
                     hint = did_you_mean(key, keys) or known_words(keys)
@@ -336,8 +353,8 @@ class FamilyReader:
                 self._report("MLS030", node, at, message, "give the model a `name` that fits")
         twin = named.get(member)
         if twin is not None:
-            values = " and ".join(", ".join(cell.text for cell in each) for each in (twin, row))
-            message = f"two members are called `{member}`: {shorten(escape(values), 60)}"
+            values = (", ".join(cell.text for cell in each) for each in (twin, row))
+            message = f"two members are called `{member}`: {' and '.join(map(show, values))}"
             if [cell.value for cell in twin] == [cell.value for cell in row]:
                 hint = "both have the same values: remove one of them"
             else:
@@ -349,7 +366,12 @@ class FamilyReader:
             self._report("MLS083", node, at, message, hint)
 
     def _overrides(
-        self, model: Node, at: Path, named: Mapping[str, object], keys: tuple[str, ...]
+        self,
+        model: Node,
+        template: Node,
+        at: Path,
+        named: Mapping[str, object],
+        keys: tuple[str, ...],
     ) -> dict[str, Node]:
         assert isinstance(model.value, dict)
         given = model.value.get("overrides")
@@ -371,8 +393,24 @@ class FamilyReader:
                 message = f"expected a mapping, got {node.kind}"
                 hint = "write what is different about this member"
                 self._report("MLS012", node, where, message, hint)
+            self._check_parts(node, template, where)
             self._check_holes(node, at, keys)
         return dict(given.value)
+
+    def _check_parts(self, given: Node, template: Node, at: Path) -> None:
+        """Problems of stages and gates that an override is about and the model does not have."""
+        for section, needed in (("stages", "command"), ("gates", "metric")):
+            part, known = _entry(given, section), _entry(template, section)
+            names = known.value if known is not None and isinstance(known.value, dict) else {}
+            if part is None or not isinstance(part.value, dict):
+                continue
+            for name, node in part.value.items():
+                if name not in names and _entry(node, needed) is None:
+                    what = section.removesuffix("s")
+                    message = f"the model has no {what} {show(name)}"
+                    hint = did_you_mean(name, names) or f"a {what} of its own needs a `{needed}`"
+                    path = (*at, section, name)
+                    self._report("MLS084", part.keys[name], path, message, hint)
 
     def _check_values_fit(
         self, wholes: list[Node], named: _Rows, matrix: _Matrix, at: Path
@@ -452,6 +490,30 @@ def _strings(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
         yield from _strings(child, (*path, step))
     if isinstance(node.value, str):
         yield path, node
+
+
+def _entry(node: Node, key: str) -> Node | None:
+    return node.value.get(key) if isinstance(node.value, dict) else None
+
+
+def _slips(text: str, keys: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """What is surely meant as `${matrix.KEY}` and is not that, and what is meant.
+
+    A shell and other programs have words with `$` of their own: without braces it must be a KEY
+    that there is, and in braces a word that is nearly `matrix`.
+    """
+    for match in _NEARLY.finditer(text):
+        if _HOLE.match(text, match.start()):
+            continue
+        key = closest(match["key"], keys)
+        in_braces = match["open"].startswith("{")
+        if (
+            closest(match["word"], ("matrix",), _ALIKE)
+            if in_braces
+            else (match["word"] == "matrix" and key)
+        ):
+            written = match[0].rstrip() if match["open"] else match[0].rstrip(" })")
+            yield shorten(escape(written), 40), f"${{matrix.{key or match['key'] or 'KEY'}}}"
 
 
 def _keys(node: Node) -> Iterator[Node]:

@@ -14,7 +14,8 @@ Comes in: the root folder of a repository. Goes out: :class:`Read`, or one
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from os.path import normpath
@@ -44,8 +45,15 @@ MAX_INCLUDE = 1000
 """Patterns in `include`."""
 MAX_FOUND = 1000
 """Problems of one kind that are looked for."""
+MAX_ALIKE = 5
+"""Problems of the same part of a matrix that are shown when only names and numbers differ."""
 MAX_SHOWN = 200
 """Problems of one load that are shown; when there are more, the first explain the others."""
+_MORE = Problem(
+    "MLS005", (), f"only the first {MAX_FOUND:,} problems of a kind are counted", "mend these first"
+)
+_VARYING = re.compile(r"`[^`]*`|\"[^\"]*\"|\d[\d,]*")
+"""What differs in messages about the same mistake in several rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +198,7 @@ def _build(top: Node, root: Path, tables: _Tables) -> tuple[Spec | None, Node, l
     usable = without(merged, {left_out(problem) for problem in unbuilt})
     names = Names.of(merged, complete=expanded.complete)
     spec, invalid = _validate(usable)
-    found += invalid
+    found += _first(invalid)
     if spec is None:
         broken = {problem.path[:2] for problem in invalid if _in_resource(problem.path)}
         broken |= {problem.path[:1] for problem in invalid if not _in_resource(problem.path)}
@@ -198,38 +206,58 @@ def _build(top: Node, root: Path, tables: _Tables) -> tuple[Spec | None, Node, l
         checked, _ = _validate(_with_head(rest))
     else:
         checked = spec
-    found += islice(check_project(merged), MAX_FOUND)
-    found += islice(names.check(), MAX_FOUND)
+    found += check_project(merged)
+    found += _first(names.check())
     if checked is not None:
-        found += islice(_check(checked, names, usable, expanded.families), MAX_FOUND)
-        found += islice(_check_disk(checked, root), MAX_FOUND)
+        found += _first(_check(checked, names, usable, expanded.families))
+        found += _first(_check_disk(checked, root))
     said = {problem.path for problem in literals}
     problems = [diagnose(problem, top) for problem in literals]
     for some in (expanded.problems, found):
         # A value that is wrong in itself is wrong in what comes of it, and said once.
         places = {problem.place for problem in problems}
-        located = _locate((each for each in some if each.path not in said), top, expanded)
-        problems += [each for each in located if each.place not in places]
+        new = (each for each in some if each.path not in said)
+        problems += _locate(new, places, top, expanded)
     return spec, merged, problems
 
 
-def _locate(problems: Iterable[Problem], top: Node, expanded: Expanded) -> list[Diagnostic]:
-    """The problems with their places; one that members of a matrix share is there once."""
+def _locate(
+    problems: Iterable[Problem], said: Container[Place | None], top: Node, expanded: Expanded
+) -> list[Diagnostic]:
+    """The problems with their places, but for places where something was `said` already.
+
+    One that members of a matrix share is there once, and of those alike the first few are.
+    """
     shared: dict[tuple[object, ...], int] = {}
+    alike: dict[tuple[object, ...], list[int]] = {}
     located: list[Diagnostic] = []
     for problem in problems:
         whole = top if problem.path[:1] == ("defaults",) else expanded.top
         each = diagnose(problem, whole)
-        family = expanded.families.get(each.address.removeprefix("model."))
-        if family is not None:
-            key = (family, each.code, each.message, each.field, each.place)
-            first = shared.setdefault(key, len(located))
-            if first != len(located):
-                hint = f"{problem.hint}; " if problem.hint else ""
-                located[first] = replace(located[first], hint=f"{hint}other members have it too")
+        if each.place in said:
+            continue
+        matrix = expanded.matrix_at(problem.path)
+        if matrix is not None:
+            key = (matrix, each.code, each.message, each.field, each.place)
+            steps = tuple(step for step in problem.path[2:] if isinstance(step, str))
+            kind = (matrix, steps, each.code, _VARYING.sub("", each.message))
+            group = alike.setdefault(kind, [])
+            if key in shared:
+                first = shared[key]
+                located[first] = replace(located[first], hint=_of_others(problem.hint))
                 continue
+            if len(group) == MAX_ALIKE:
+                last = located[group[-1]]
+                located[group[-1]] = replace(last, more=last.more + 1)
+                continue
+            shared[key] = len(located)
+            group.append(len(located))
         located.append(each)
     return located
+
+
+def _of_others(hint: str) -> str:
+    return f"{hint} (other members have it too)" if hint else "other members have it too"
 
 
 def _check(
@@ -260,7 +288,13 @@ def _validate(top: Node) -> tuple[Spec | None, list[Problem]]:
         return Spec.model_validate_json(json.dumps(top.plain())), []
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-        return None, [explain(detail, top) for detail in details[:MAX_FOUND]]
+        return None, [explain(detail, top) for detail in details[: MAX_FOUND + 1]]
+
+
+def _first(problems: Iterable[Problem]) -> list[Problem]:
+    """No more of them than are looked for."""
+    some = list(islice(problems, MAX_FOUND + 1))
+    return some if len(some) <= MAX_FOUND else [*some[:-1], _MORE]
 
 
 def _in_resource(path: tree.Path) -> bool:

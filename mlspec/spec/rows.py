@@ -46,7 +46,7 @@ def parse_rows(data: bytes, path: str, most: int) -> Rows:
             for each in decoded.problems
         )
         return Rows((), (), tuple(problems))
-    return _Reader(decoded.file).read(most)
+    return _Reader(replace(decoded.file, is_table=True)).read(most)
 
 
 class _Reader:
@@ -74,7 +74,7 @@ class _Reader:
                 self._check_secrets(compress(header, suspects), compress(row, suspects))
             elif row:
                 message = f"the row has {_count(len(row))}, the header has {len(header)}"
-                hint = "write one for each column; quote one that holds a comma"
+                hint = 'write one for each column; one that holds a comma in double quotes: "a, b"'
                 self._report(row[0].place, message, hint)
         return Rows(header, tuple(rows), tuple(self.problems))
 
@@ -99,8 +99,10 @@ class _Reader:
                 continue
             value = resolve_scalar(cell.text)
             if isinstance(value, Refused):
-                problem = Diagnostic(value.code, value.message, place=cell.place, hint=value.hint)
-                self.problems.append(problem)
+                hint = value.hint if value.text is None else hint_of_text(value.text)
+                self.problems.append(
+                    Diagnostic(value.code, value.message, place=cell.place, hint=hint)
+                )
             elif value is None:
                 self._report(cell.place, "a cell has no value", 'write one, or "" for no text')
             cell.value = "" if isinstance(value, Refused) else value
@@ -143,6 +145,11 @@ class _Reader:
 
     def _report(self, place: Place, message: str, hint: str) -> None:
         self.problems.append(Diagnostic("MLS086", message, place=place, hint=hint))
+
+
+def hint_of_text(text: str) -> str:
+    """How to write a cell that is text and looks like something else."""
+    return f'to have it as text, put the cell into double quotes: "{text}"'
 
 
 def _count(cells: int) -> str:

@@ -33,6 +33,8 @@ class Refused:
     code: str
     message: str
     hint: str
+    text: str | None = None
+    """What was written, where it may stand in quotes."""
 
 
 def resolve_scalar(text: str) -> str | int | float | bool | Refused | None:
@@ -44,8 +46,9 @@ def resolve_scalar(text: str) -> str | int | float | bool | Refused | None:
     if text in _OLD_BOOL:
         return Refused(
             "MLS019",
-            f"`{text}` is text to some YAML readers and true or false to others",
+            f"`{text}` is text to some readers and true or false to others",
             f'write true or false, or quote it: "{text}"',
+            text,
         )
     if text[0] not in "+-.0123456789":
         return text
@@ -58,18 +61,18 @@ def _number(text: str) -> str | int | float | Refused:
     if _HEX.fullmatch(text):
         return _integer(text, 16)
     if _LEADING_ZERO.fullmatch(text):
-        return _ambiguous(text, "a decimal number to some YAML readers and octal to others")
+        return _ambiguous(text, "a decimal number to some readers and octal to others")
     if _FLOAT.fullmatch(text):
         number = float(text)
         return number if math.isfinite(number) else _too_big(text)
     if _NOT_FINITE.fullmatch(text):
         return Refused("MLS020", f"`{text}` is not a finite number", "write a finite number")
     if _RADIX.fullmatch(text) or _UNDERSCORED.fullmatch(text):
-        return _ambiguous(text, "a number to some YAML readers and text to others")
+        return _ambiguous(text, "a number to some readers and text to others")
     if _BASE_60.fullmatch(text):
-        return _ambiguous(text, "a number in base 60 to some YAML readers and text to others")
+        return _ambiguous(text, "a number in base 60 to some readers and text to others")
     if _DATE.fullmatch(text):
-        return _ambiguous(text, "a date to some YAML readers and text to others")
+        return _ambiguous(text, "a date to some readers and text to others")
     return text
 
 
@@ -86,6 +89,7 @@ def _too_big(text: str) -> Refused:
         "MLS020",
         f"the number `{_start(text)}` is too big to be read alike everywhere",
         "whole numbers go up to 2^53 (9007199254740992); quote it if it is an identifier",
+        _start(text),
     )
 
 
@@ -94,6 +98,7 @@ def _ambiguous(text: str, readings: str) -> Refused:
         "MLS019",
         f"`{_start(text)}` is {readings}",
         f'quote it: "{_start(text)}", or write a plain decimal number',
+        _start(text),
     )
 
 

@@ -16,12 +16,19 @@ _SHOWN = 30
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`did you mean ...?` with the closest known word, or nothing when none is close."""
+    close = closest(word, known)
+    return f"did you mean `{close}`?" if close else ""
+
+
+def closest(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """The known word that is most like `word`, if any is; `likeness` 1 is the same."""
     # `difflib` takes long, and a name that is meant is about as long as what was written.
     known = list(islice((name for name in known if abs(len(name) - len(word)) <= 8), _MOST))
     folded = {name.casefold().replace("_", "-"): name for name in known}
     exact = folded.get(word.casefold().replace("_", "-"))
-    close = [exact] if exact else difflib.get_close_matches(word[:100], known, n=1, cutoff=0.6)
-    return f"did you mean `{close[0]}`?" if close else ""
+    if exact:
+        return exact
+    return next(iter(difflib.get_close_matches(word[:100], known, n=1, cutoff=likeness)), "")
 
 
 def known_words(words: Iterable[str]) -> str:

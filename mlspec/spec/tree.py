@@ -31,6 +31,8 @@ class File:
 
     path: str
     lines: tuple[str, ...]
+    is_table: bool = False
+    """Whether it is the CSV file of a matrix."""
 
     def place(self, line: int, column: int, length: int) -> Place:
         return Place(self.path, line, column, max(1, length), _shown_line(self, line))

@@ -18,6 +18,9 @@ from mlspec.spec.load import load_spec
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "spec"
 FOLDERS = sorted(path.parent for path in FIXTURES.glob("bad/*/expected.json"))
 CPU_SECONDS = 1.0
+QUOTED = re.compile(r"`[^`]*`|\"[^\"]*\"|'[^']*'|\.\.\.")
+DOUBLED = re.compile(r"[.,;:?!]\s*[.,;:?!]|  |^[\s.,;:]|[\s,;:.]$")
+"""Marks that follow one another, or stand at an end."""
 
 
 def problems_of(root: Path) -> tuple[Diagnostic, ...]:
@@ -37,6 +40,8 @@ def test_gives_its_codes_at_its_places(folder: Path) -> None:
     assert sorted((each.code, str(each.place)) for each in found) == sorted(expected)
     for problem in found:
         assert problem.hint or problem.message
+        for text in (problem.message, problem.hint):
+            assert not DOUBLED.search(QUOTED.sub("x", text)), text
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mlspec.errors import Diagnostic, SpecError
+from mlspec.render.diagnostics import render_diagnostics
 from mlspec.spec.load import Loaded, load_spec
 from mlspec.spec.memory import Memory
+from mlspec.spec.precise import MAX_ALIKE, MAX_FOUND
 from mlspec.spec.quick import find_spec
 
 HEAD = "mlspec: 1\nproject: demo\n"
@@ -191,7 +194,7 @@ def test_what_is_wrong_with_all_members_is_said_once(tmp_path: Path) -> None:
     text = "models:\n  demand:\n    matrix: {region: [a, b, c, d]}\n    ownr: x\n" + STAGES
     (problem,) = problems(tmp_path, text)
     assert (problem.code, problem.address) == ("MLS010", "model.demand-a")
-    assert problem.hint == "did you mean `owner`?; other members have it too"
+    assert problem.hint == "did you mean `owner`? (other members have it too)"
 
 
 def test_a_row_that_is_there_twice_is_to_be_removed(tmp_path: Path) -> None:
@@ -255,3 +258,157 @@ def test_many_files_of_one_model_each(tmp_path: Path) -> None:
     assert [(each.code, str(each.place)) for each in error.value.diagnostics] == [
         ("MLS026", "shops/200.yaml:2:3")
     ]
+
+
+# The same mistake in many rows --------------------------------------------------------------------
+
+TITLED = "models:\n  demand:\n    matrix: {from: regions.csv}\n    name: demand-${matrix.region}\n"
+
+
+def table(header: str, row: Callable[[int], str], count: int = 99) -> str:
+    return "\n".join((header, *map(row, range(count)))) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "row"),
+    [
+        ("MLS019", lambda number: f"r{number},{number:03}"),
+        ("MLS030", lambda number: f"{'r' * 70}{number},x"),
+        ("MLS083", lambda number: f"north,x{number}" if number else "south,x"),
+        ("MLS085", lambda number: f"$(r{number}),x"),
+        ("MLS086", lambda number: f"r{number}"),
+    ],
+)
+def test_rows_with_the_same_mistake_are_counted(
+    code: str, row: Callable[[int], str], tmp_path: Path
+) -> None:
+    found = problems(tmp_path, TITLED + STAGES, regions=table("region,title", row))
+    assert {each.code for each in found} == {code}
+    assert len(found) == MAX_ALIKE
+    assert len(found) + found[-1].more == (97 if code == "MLS083" else 99)
+    shown = render_diagnostics(found, color=False)
+    assert shown.endswith(f"  = and {found[-1].more} more like it")
+
+
+def test_two_mistakes_are_told_apart(tmp_path: Path) -> None:
+    text = f"{TITLED}    description: ${{matrix.title}}\n    tags: ${{matrix.region}}\n{STAGES}"
+    rows = table("region,title", lambda number: f"r{number},{number}")
+    found = problems(tmp_path, text, regions=rows)
+    assert [each.message for each in found if each.more] == [
+        *('expected a list, got "r4"', "expected text, got the number 4"),
+    ]
+    assert len(found) == 2 * MAX_ALIKE
+    hints = {each.hint for each in found if each.more}
+    assert hints == {
+        "a cell holds one value; write [${matrix.KEY}] into the model",
+        'to have it as text, put the cell into double quotes: "4"',
+    }
+
+
+def test_more_members_than_are_looked_at_are_said_to_be_more(tmp_path: Path) -> None:
+    text = f"{TITLED}    description: ${{matrix.title}}\n{STAGES}"
+    rows = table("region,title", lambda number: f"r{number},{number}", MAX_FOUND + 1)
+    first, *found = problems(tmp_path, text, regions=rows)
+    assert first.message == "only the first 1,000 problems of a kind are counted"
+    assert sum(1 + each.more for each in found) == MAX_FOUND
+
+
+def test_problems_of_a_model_that_is_written_out_are_all_told(tmp_path: Path) -> None:
+    keys = "".join(f"    unknown-{number}: x\n" for number in range(20))
+    found = problems(tmp_path, f"models:\n  a:\n{keys}    stages: {{a: {{command: b}}}}\n")
+    assert len(found) == 20
+
+
+def test_a_cell_is_quoted_in_the_file(tmp_path: Path) -> None:
+    hint = problems(tmp_path, TITLED + STAGES, regions="region,title\nnorth,NO\n")[0].hint
+    assert hint == 'to have it as text, put the cell into double quotes: "NO"'
+    text = f"{TITLED}    description: ${{matrix.title}}\n{STAGES}"
+    loaded = load(tmp_path, text, regions='region,title\nnorth,"NO"\n')
+    assert loaded.spec.models["demand-north"].description == "NO"
+
+
+# Nearly a value -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("${matix.region}", "`${matix.region}`"),
+        ("${MATRIX.region}", "`${MATRIX.region}`"),
+        ("${matrices.region}", None),
+        ("${martix.regoin}", "`${martix.regoin}`"),
+        ("${{matrix.region}}", "`${{matrix.region}}`"),
+        ("${{ matrix.region }}.x", "`${{ matrix.region }}`"),
+        ("${ matrix.region }", "`${ matrix.region }`"),
+        ("${matrix.region", "`${matrix.region`"),
+        ("$matrix.region)", "`$matrix.region`"),
+        ("$(matrix.region)", "`$(matrix.region)`"),
+        ("$matrix.csv", None),
+        ("$matrix", None),
+        ("${matrix}", None),
+        ("${matrix%.csv}", None),
+        ("${metrics.region}", None),
+        ("${metric.region}", None),
+        ("${HOME}/a.region", None),
+        ("$(date +%F).region", None),
+        ("\\\\${matix.region}", None),
+    ],
+)
+def test_a_misspelt_value_is_no_shell_variable(
+    written: str, told: str | None, tmp_path: Path
+) -> None:
+    text = (
+        "models:\n  demand:\n    matrix: {region: [north, south]}\n"
+        f'    stages: {{train: {{command: "run {written}"}}}}\n'
+    )
+    if told is None:
+        command = load(tmp_path, text).spec.models["demand-north"].stages["train"].command
+        assert command == f"run {written}".replace("\\\\", "\\")
+        return
+    (problem,) = problems(tmp_path, text)
+    assert problem.code == "MLS081"
+    assert problem.message == f"{told} is not replaced by a value of the matrix"
+    assert problem.hint == "did you mean `${matrix.region}`?"
+
+
+def test_a_name_that_is_nearly_of_values(tmp_path: Path) -> None:
+    text = "models:\n  demand:\n    matrix: {region: [a]}\n    name: d-${matix.region}\n"
+    assert [each.code for each in problems(tmp_path, text + STAGES)] == ["MLS081"]
+
+
+def test_an_override_may_add_a_stage_but_not_misspell_one(tmp_path: Path) -> None:
+    text = (
+        "models:\n  demand:\n    matrix: {region: [north, south]}\n    overrides:\n"
+        "      demand-south: {stages: {trian: {retries: 2}}}\n"
+    )
+    (problem,) = problems(tmp_path, text + STAGES)
+    assert (problem.code, problem.message) == ("MLS084", 'the model has no stage "trian"')
+    assert problem.hint == "did you mean `train`?"
+    whole = text.replace("{retries: 2}", "{command: b}")
+    assert list(load(tmp_path, whole + STAGES).spec.models["demand-south"].stages) == [
+        *("train", "trian"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "hint"),
+    [
+        ("executors: {a: {knd: dask, adress: x}}\n", "MLS010", "did you mean `kind`?"),
+        ("executors: {a: {kind: dsak, address: 'tcp://a:1'}}\n", "MLS049", "did you mean `dask`?"),
+        ("datasets: {a: {path: x, tgas: [b]}}\n", "MLS010", "did you mean `tags`?"),
+        ("models: {a: {matrx: {b: [c]}, ***}}\n", "MLS010", "did you mean `matrix`?"),
+        ("models: {a: {matrix: {b: [c]}, overides: {}, ***}}\n", "MLS010", "`overrides`?"),
+        ("models: {a: {matrix: {frm: x.csv}, ***}}\n", "MLS080", "did you mean `from`?"),
+        ("models: {a: {matrix: {b: [c]}, nmae: x, ***}}\n", "MLS010", "did you mean `name`?"),
+        ("models: {a: {matrix: {b: [c]}, overrides: {a-d: {}}, ***}}\n", "MLS084", "`a-c`?"),
+        (
+            "models: {a: {matrix: {b: [c]}, overrides: {a-c: {onwer: x}}, ***}}\n",
+            *("MLS010", "did you mean `owner`?"),
+        ),
+    ],
+)
+def test_misspelt_keys_are_told_what_was_meant(
+    text: str, code: str, hint: str, tmp_path: Path
+) -> None:
+    found = problems(tmp_path, text.replace("***", "stages: {a: {command: b}}"))
+    assert any(each.code == code and hint in each.hint for each in found)
