@@ -155,7 +155,9 @@ def schema() -> None:
 
 @app.command()
 def explain(
-    code: Annotated[str, typer.Argument(help="A code such as MLS012.")],
+    code: Annotated[
+        str | None, typer.Argument(help="A code such as MLS012; without one, all are listed.")
+    ] = None,
 ) -> None:
     """Explain an error code and how to mend it."""
     from mlspec.commands.explain import explain as command

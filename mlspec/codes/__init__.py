@@ -1,19 +1,6 @@
 """A page for each code of a problem: what it means, why it is one, and how to mend it.
 
 A page is the Markdown file of its code in this folder; `mlspec explain MLS012` shows it.
-
-===========  =====================================================
-codes        about
-===========  =====================================================
-MLS001-029   files, YAML, keys and values
-MLS030-039   names
-MLS040-049   references between resources
-MLS050-059   gates
-MLS060-069   paths
-MLS070-079   commands, URLs and other values for other programs
-MLS080-089   models with a matrix
-MLS600-609   files that the spec names and the repository lacks
-===========  =====================================================
 """
 
 from __future__ import annotations
@@ -40,3 +27,15 @@ def _title(code: str) -> str:
 
 CODES = {code: _title(code) for code in _PAGES}
 """Each code and its title."""
+
+SECTIONS = {
+    "Files, YAML, keys and values": range(1, 30),
+    "Names": range(30, 40),
+    "References between resources": range(40, 50),
+    "Gates": range(50, 60),
+    "Paths": range(60, 70),
+    "Commands, URLs and other values for other programs": range(70, 80),
+    "Models with a matrix": range(80, 90),
+    "Files that the spec names and the repository lacks": range(600, 610),
+}
+"""What codes are about, and their numbers."""

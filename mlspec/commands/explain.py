@@ -1,19 +1,31 @@
-"""`mlspec explain CODE`: the page of an error code."""
+"""`mlspec explain CODE`: the page of an error code; without one, all codes and their titles."""
 
 from __future__ import annotations
 
-from mlspec.codes import CODES, load_page
+from mlspec.codes import CODES, SECTIONS, load_page
 from mlspec.errors import MlspecError
 from mlspec.render.console import Console
 from mlspec.render.style import escape
+from mlspec.spec.suggest import closest
 
 
-def explain(console: Console, *, code: str) -> int:
-    """Print the page."""
+def explain(console: Console, *, code: str | None) -> int:
+    """Print the page, or the list."""
+    if code is None:
+        console.say("\n\n".join(map(_section, SECTIONS)))
+        return 0
     if code.upper() not in CODES:
+        near = closest(code.upper(), CODES, likeness=0.8)
         raise MlspecError(
             f"there is no code {escape(code)}",
-            hint="an error shows its code in brackets, such as MLS012",
+            hint=f"did you mean {near}? `mlspec explain` lists all"
+            if near
+            else "an error shows its code in brackets, such as MLS012; `mlspec explain` lists all",
         )
     console.say(load_page(code))
     return 0
+
+
+def _section(title: str) -> str:
+    codes = (code for code in CODES if int(code.removeprefix("MLS")) in SECTIONS[title])
+    return "\n".join((title, *(f"  {code}  {CODES[code]}" for code in codes)))

@@ -111,7 +111,7 @@ def mlspec(
         ("mlspec", 1),
         ("mlspec nonsense", 1),
         ("mlspec plan --nonsense", 1),
-        ("mlspec explain", 1),
+        ("mlspec explain", 0),
         ("mlspec log --limit 0", 1),
         ("mlspec explain MLS999", 1),
         ("mlspec -C /nowhere plan", 1),

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 import mlspec
-from mlspec.codes import CODES, load_page
-from mlspec.errors import SpecError
+from mlspec.codes import CODES, SECTIONS, load_page
+from mlspec.commands.explain import explain
+from mlspec.errors import MlspecError, SpecError
+from mlspec.render.console import Console
 from mlspec.spec.load import load_spec
 
 PACKAGE = Path(mlspec.__file__).parent
@@ -66,3 +68,26 @@ def test_refused_example_has_the_code(code: str, text: str, tmp_path: Path) -> N
 def test_accepted_example_loads(code: str, text: str, tmp_path: Path) -> None:  # noqa: ARG001
     (tmp_path / "mlspec.yaml").write_text(text, encoding="utf-8")
     assert load_spec(tmp_path).spec.mlspec == 1
+
+
+def test_all_codes_are_listed_by_section(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain(Console(), code=None) == 0
+    said = capsys.readouterr().out
+    assert re.findall(r"^  (MLS\d{3})  (.+)$", said, re.MULTILINE) == list(CODES.items())
+    assert re.findall(r"^\S.*$", said, re.MULTILINE) == list(SECTIONS)
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("MLS0081", "did you mean MLS081? `mlspec explain` lists all"),
+        (
+            "nonsense",
+            "an error shows its code in brackets, such as MLS012; `mlspec explain` lists all",
+        ),
+    ],
+)
+def test_a_code_that_there_is_not(code: str, hint: str) -> None:
+    with pytest.raises(MlspecError) as error:
+        explain(Console(), code=code)
+    assert error.value.hint == hint
