@@ -12,6 +12,7 @@ thread: a signal reaches it there, and a command that ended well is recorded non
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -129,7 +130,12 @@ def apply_plan(
     and then the apply, as soon as every command that ended well is recorded; a second one ends it
     at once. Events come one at a time, from any thread.
     """
-    return _Apply(plan, context, world, on_event, Slots(machine, pace.jobs), pace).run()
+    apply = _Apply(plan, context, world, on_event, Slots(machine, pace.jobs), pace)
+    gc.freeze()  # spec and plan stay to the end: they need not be looked through for garbage
+    try:
+        return apply.run()
+    finally:
+        gc.unfreeze()
 
 
 class _Apply:
@@ -154,7 +160,10 @@ class _Apply:
         self._agenda = Agenda(plan, self._claim)
         self._threads: dict[str, tuple[Thread, Claim]] = {}
         self._results: SimpleQueue[tuple[Step, Outcome | BaseException]] = SimpleQueue()
-        self._failed = False
+        self._failed = ""
+        """The address of the first step that failed."""
+        self._unstarted: set[str] = set()
+        """Steps that were left out for `fail_fast`; what comes after one is so too."""
         self._turn = Lock()
         self._next_turn = Lock()
         """Held by the one thread whose turn is next, so that the main thread cannot overtake it."""
@@ -198,10 +207,12 @@ class _Apply:
         return self._agenda.pop(number, claim), claim
 
     def _begin(self, step: Step, claim: Claim) -> None:
-        if blocker := self._agenda.blocker(step):
+        blocker = self._agenda.blocker(step)
+        if blocker is not None and blocker not in self._unstarted:
             self._skip(step, f"{blocker} did not succeed")
         elif self._ends_early:
-            self._skip(step, "another step failed (--fail-fast)")
+            self._unstarted.add(step.address)
+            self._skip(step, f"not started: --fail-fast after {self._failed} failed")
         elif _has_command(step):
             thread = Thread(target=self._run_in_thread, args=(step,), name=step.address)
             thread.daemon = True  # what the second signal does not wait for ends with the process
@@ -232,12 +243,13 @@ class _Apply:
         self._close(result)
 
     def _close(self, outcome: Outcome) -> None:
-        self._failed |= outcome.status is Status.FAILED
+        if outcome.status is Status.FAILED:
+            self._failed = self._failed or outcome.step.address
         self._agenda.close(outcome)
 
     @property
     def _ends_early(self) -> bool:
-        return self._failed and self._pace.fail_fast
+        return bool(self._failed) and self._pace.fail_fast
 
     # One step -------------------------------------------------------------------------------------
 

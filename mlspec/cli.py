@@ -197,7 +197,10 @@ def plan(
         bool, typer.Option("--detailed-exitcode", help="Exit 2 when there is something to do.")
     ] = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show every changed field and what waits for what.")
+        bool,
+        typer.Option(
+            "--explain", help="Show each model, every changed field, what waits for what."
+        ),
     ] = False,
     adopt: Adopt = False,
 ) -> None:
@@ -285,14 +288,23 @@ def pull(context: typer.Context, lock_timeout: LockTimeout = 0) -> None:
 
 
 @app.command(epilog=SELECTIONS)
-def status(context: typer.Context, select: Select = None, as_json: AsJson = False) -> None:
+def status(
+    context: typer.Context,
+    select: Select = None,
+    show_all: Annotated[
+        bool, typer.Option("--all", help="A row for each, however many are in step or alike.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show what is desired and what runs.
 
     And what is recorded, and whether all agree.
     """
     from mlspec.commands.status import status as command
 
-    raise typer.Exit(command(context.obj, _console(), select=select or (), as_json=as_json))
+    raise typer.Exit(
+        command(context.obj, _console(), select=select or (), show_all=show_all, as_json=as_json)
+    )
 
 
 @app.command()

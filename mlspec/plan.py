@@ -177,7 +177,7 @@ class Plan:
         """What the stages to run take, by consequence, from the most severe."""
         runs = [step for step in self.steps if step.action is Action.RUN]
         return {
-            consequence: _total([step for step in runs if step.consequence is consequence])
+            consequence: total_of([step for step in runs if step.consequence is consequence])
             for consequence in reversed(Consequence)
             if any(step.consequence is consequence for step in runs)
         }
@@ -271,7 +271,8 @@ def _step_body(step: Step) -> dict[str, Any]:
     return body
 
 
-def _total(steps: Sequence[Step]) -> Total:
+def total_of(steps: Sequence[Step]) -> Total:
+    """What stages to run take together."""
     known = [step.estimate for step in steps if step.estimate is not None]
     cost: dict[str, float] = {}
     for estimate in known:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlspec.apply import ONE_BY_ONE, Pace
+from mlspec.commands.failures import keep_failures, load_failures
 from mlspec.commands.saved import SavedPlan, load_saved_plan
 from mlspec.errors import MlspecError
 from mlspec.executors.capacity import count_cpus
@@ -66,7 +67,8 @@ def apply(start: Path, console: Console, options: ApplyOptions) -> int:
             allow_empty=options.allow_empty,
         )
         if not options.as_json:
-            console.say(render_plan(made, console.style))
+            failed = load_failures(project.root, made)
+            console.say(render_plan(made, console.style, failed=failed))
         if asks:
             confirm(console, made, command="apply")
         report = carry_out(project, made, console, command="apply", pace=options.pace)
@@ -94,7 +96,9 @@ def carry_out(
 ) -> Report:
     """Apply with progress shown on standard error."""
     with Progress(console, made, pace.jobs) as progress:
-        return apply_project(project, made, command=command, on_event=progress, pace=pace)
+        report = apply_project(project, made, command=command, on_event=progress, pace=pace)
+    keep_failures(project.root, report)
+    return report
 
 
 def confirm(console: Console, made: Plan, *, command: str) -> None:

@@ -10,7 +10,9 @@ from mlspec.plan import Action, Step
 from mlspec.planner import file_steps, keep_selected
 from mlspec.providers.files import delete_file, write_files
 from mlspec.reconcile import Project, open_project
+from mlspec.render.alike import MOST_ALIKE, fold, listed
 from mlspec.render.console import Console
+from mlspec.render.plan_text import MOST_FILES
 from mlspec.render.style import escape
 from mlspec.resources import FileResource
 
@@ -30,8 +32,10 @@ def compile_files(
         files = [{"path": _path(step), "action": step.action.value} for step in steps]
         console.say_json({"selection": selected.text if selected else "", "files": files})
     else:
-        for step in steps:
-            console.say(escape(f"{step.action.value} {_path(step)}: {step.reason}"))
+        apart = MOST_ALIKE if len(steps) > MOST_FILES else len(steps)
+        for alike in fold(steps, lambda step: (step.action, step.reason), apart):
+            paths = listed([_path(step) for step in alike])
+            console.say(f"{alike[0].action.value} {paths}: {escape(alike[0].reason)}")
         count, word = len(steps), "out of date" if check else "written"
         told = f"{count} file{'' if count == 1 else 's'} {word}."
         which = "generated file" if selected is None else "selected generated file"

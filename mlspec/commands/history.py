@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlspec.errors import MlspecError
+from mlspec.ledger.entry import Entry
 from mlspec.ledger.history import log
 from mlspec.reconcile import open_project
 from mlspec.render.console import Console
 from mlspec.render.style import escape
+
+MOST_LETTERS = 80
+"""Of what came of a step; `--json` has all of it."""
 
 
 def show_log(
@@ -17,7 +21,8 @@ def show_log(
     """The newest entries of the ledger first."""
     with open_project(start) as project:
         project.ledger.refresh(console.note)
-        entries = log(project.ledger, limit, address)
+        found = log(project.ledger, limit + 1, address)
+    entries = found[:limit]
     if address is not None and not entries:
         raise MlspecError(
             f"the ledger has no entry of {escape(address)}",
@@ -29,11 +34,21 @@ def show_log(
         return 0
     for entry in entries:
         head = console.style.paint(f"{entry.serial:>5}  {entry.when}", "dim")
-        what = f"{entry.command} {entry.address}: {entry.action} {entry.outcome}"
-        what += f", selected by {entry.selection}" if entry.selection else ""
-        source = f"{entry.commit[:9] or 'no commit'}{' (dirty)' if entry.dirty else ''}"
-        detail = f"  {entry.detail.splitlines()[0][:100]}" if entry.detail else ""
-        console.say(f"{head}  {escape(what)}  [{source}, {escape(entry.who)}]{escape(detail)}")
+        console.say(f"{head}  {escape(_told(entry))}")
+    if len(found) > limit:
+        console.note(f"There are older ones; `-n {10 * limit}` shows more.")
     if not entries:
         console.say("The ledger is empty: nothing was applied yet.")
     return 0
+
+
+def _told(entry: Entry) -> str:
+    """What was done and what came of it, then from where and by whom."""
+    what = f"{entry.command} {entry.address}: {entry.action} {entry.outcome}"
+    if entry.detail:
+        first = entry.detail.split("\n")[0].removeprefix(f"{entry.address} failed: ")
+        what += f", {first if len(first) <= MOST_LETTERS else first[: MOST_LETTERS - 3] + '...'}"
+    if entry.selection:
+        what += f", selected by {entry.selection}"
+    source = f"{entry.commit[:9] or 'no commit'}{' (dirty)' if entry.dirty else ''}"
+    return f"{what}  [{source}, {entry.who.partition(' <')[0]}]"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlspec.atomic import write_atomic
+from mlspec.commands.failures import load_failures
 from mlspec.errors import ExitCode
 from mlspec.planner import Leave
 from mlspec.reconcile import open_project
@@ -30,12 +31,13 @@ def plan(
         project.ledger.refresh(console.note)
         project.leave = Leave(adopt=adopt)
         made = project.plan()
+        failed = {} if as_json else load_failures(project.root, made)
     if out is not None:
         write_atomic(out, json.dumps(made.as_dict(), indent=2, ensure_ascii=False) + "\n")
     if as_json:
         console.say_json(made.as_dict())
     else:
-        console.say(render_plan(made, console.style, explain=explain))
+        console.say(render_plan(made, console.style, explain=explain, failed=failed))
         if out is not None:
             console.note(f"Saved to {out}; `mlspec apply {out}` does exactly this.")
     return ExitCode.CHANGES if detailed_exitcode and not made.empty else ExitCode.OK

@@ -72,7 +72,8 @@ def _unknown(address: str) -> MlspecError:
     return MlspecError(
         f"the ledger has nothing at {address}",
         hint="addresses are model.NAME, model.NAME@VERSION, stage.MODEL.NAME, gate.MODEL.NAME, "
-        "deployment.NAME@TARGET, dataset.NAME; `mlspec status` lists what there is",
+        "deployment.NAME@TARGET, dataset.NAME; `mlspec status --all` lists what there is, "
+        "`mlspec log ADDRESS` what was tried and failed",
     )
 
 

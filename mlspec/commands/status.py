@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from mlspec.commands.failures import load_failures
 from mlspec.ledger.history import last_of
 from mlspec.plan import Plan, Step
 from mlspec.planner import Facts
 from mlspec.providers.targets import target_of
 from mlspec.reconcile import Project, open_project
+from mlspec.render.alike import counted, fold, listed, name_of, nameless
 from mlspec.render.console import Console
-from mlspec.render.style import escape
+from mlspec.render.style import Style, escape
 from mlspec.resources import DeploymentResource, ModelResource
 
+MOST_ROWS = 20
+"""Rows that are all shown; of more, those in step are counted and others that are alike are one."""
 
-def status(start: Path, console: Console, *, select: Sequence[str], as_json: bool) -> int:
+_IN_STEP = "in step"
+
+
+def status(
+    start: Path, console: Console, *, select: Sequence[str], show_all: bool, as_json: bool
+) -> int:
     """One row for each model and deployment, and how far the plan is from empty.
 
-    Only for what is selected; but what a partial apply left is counted whole.
+    Only for what is selected; but what a partial apply left is counted whole. Many rows are told in
+    few, unless all are asked for, or some are selected.
     """
     with open_project(start, select) as project:
         project.ledger.refresh(console.note)
@@ -54,13 +64,16 @@ def status(start: Path, console: Console, *, select: Sequence[str], as_json: boo
             if selected is None or resource.address in selected
         ]
         pending = len(plan.steps)
+        failed = {} if as_json else _failed(load_failures(project.root, plan))
     if as_json:
         about = {"selection": plan.selection, "partial": partial}
         console.say_json({"models": models, "deployments": deployments, "steps": pending, **about})
         return 0
-    _render(console, models, deployments, pending, plan.selection)
+    _render(console, models, deployments, pending, plan.selection, failed, show_all=show_all)
     if partial is not None:
-        left = f"{_count(partial['steps'], 'step')} {'is' if partial['steps'] == 1 else 'are'} left"
+        left = (
+            f"{counted(partial['steps'], 'step')} {'is' if partial['steps'] == 1 else 'are'} left"
+        )
         expression = escape(partial["selection"])
         console.say(f"The last apply was partial ({expression}); {left}: `mlspec plan`.")
     return 0
@@ -74,6 +87,15 @@ def _by_model(plan: Plan) -> dict[str, list[Step]]:
         if kind in ("stage", "gate", "model"):
             found.setdefault(f"model.{rest.partition('.')[0]}", []).append(step)
     return found
+
+
+def _failed(failures: Mapping[str, str]) -> dict[str, str]:
+    """What failed, by the address of its row: the first for each."""
+    told: dict[str, str] = {}
+    for address, said in failures.items():
+        row = address if address.startswith("deployment.") else f"model.{name_of(address)}"
+        told.setdefault(row, f"{address} failed last time: {said}")
+    return told
 
 
 def _partial(project: Project, whole: Plan) -> dict[str, Any] | None:
@@ -102,7 +124,7 @@ def _newest(model: ModelResource, facts: Facts) -> int | None:
 def _state(steps: int, held: str | None) -> str:
     if steps:
         return "out of step"
-    return "held" if held else "in step"
+    return "held" if held else _IN_STEP
 
 
 def _deployment(
@@ -145,33 +167,58 @@ def _render(
     deployments: list[dict[str, Any]],
     pending: int,
     selection: str,
+    failed: Mapping[str, str],
+    *,
+    show_all: bool,
 ) -> None:
-    style = console.style
-    colors = {"in step": "green", "out of step": "yellow", "held": "red"}
-    for row in models:
-        version = f"version {row['version']}" if row["version"] else "no version of this spec"
-        if row["newest"] and row["newest"] != row["version"]:
-            version += f", newest is version {row['newest']}"
-        state = style.paint(row["state"], colors[row["state"]])
-        console.say(f"{row['address']}: {version}, {state}{_note(row)}")
-    for row in deployments:
-        serving = "not deployed"
-        if row["version"]:
-            serving = f"version {row['version']} of {row['model']}, {row['runs']}"
-        health = f", {row['health']}" if row["health"] else ""
-        url = f"  {row['url']}" if row["url"] else ""
-        state = style.paint(row["state"], colors[row["state"]])
-        console.say(f"{row['address']}: {serving}{health}, {state}{_note(row)}{url}")
+    for row in (*models, *deployments):
+        row["note"] = "; ".join(filter(None, [row["note"], failed.get(row["address"])]))
+    rows = [(row, _of_model(row, console.style)) for row in models]
+    rows += [(row, _of_deployment(row, console.style)) for row in deployments]
+    short = len(rows) > MOST_ROWS and not show_all and not selection
+    groups = _folded(rows) if short else ([row] for row in rows)
+    for alike in groups:
+        console.say(f"{listed([row['address'] for row, _ in alike])}: {alike[0][1]}")
+    if short:
+        in_step = sum(row["state"] == _IN_STEP for row, _ in rows)
+        console.say(f"{in_step} of {len(rows)} in step; `mlspec status --all` has a row for each.")
     option = f" --select {quote(selection)}" if selection else ""
     look = escape(f"`mlspec plan{option}`")
-    tail = f"{_count(pending, 'step')} to do: {look}" if pending else "nothing to do"
+    tail = f"{counted(pending, 'step')} to do: {look}" if pending else "nothing to do"
     console.say(
-        f"{_count(len(models), 'model')}, {_count(len(deployments), 'deployment')}; {tail}."
+        f"{counted(len(models), 'model')}, {counted(len(deployments), 'deployment')}; {tail}."
     )
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
+Row = tuple[dict[str, Any], str]
+"""What is known of a model or deployment, and what is said of it."""
+
+
+def _folded(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """Those that need attention; like ones together."""
+    rest = [row for row in rows if row[0]["state"] != _IN_STEP]
+    return fold(rest, lambda row: nameless(row[1], name_of(row[0]["address"])))
+
+
+def _of_model(row: dict[str, Any], style: Style) -> str:
+    version = f"version {row['version']}" if row["version"] else "no version of this spec"
+    if row["newest"] and row["newest"] != row["version"]:
+        version += f", newest is version {row['newest']}"
+    return f"{version}, {_painted(row, style)}{_note(row)}"
+
+
+def _of_deployment(row: dict[str, Any], style: Style) -> str:
+    serving = "not deployed"
+    if row["version"]:
+        serving = f"version {row['version']} of {row['model']}, {row['runs']}"
+    health = f", {row['health']}" if row["health"] else ""
+    url = f"  {row['url']}" if row["url"] else ""
+    return f"{serving}{health}, {_painted(row, style)}{_note(row)}{url}"
+
+
+def _painted(row: dict[str, Any], style: Style) -> str:
+    colors = {_IN_STEP: "green", "out of step": "yellow", "held": "red"}
+    return style.paint(row["state"], colors[row["state"]])
 
 
 def _note(row: dict[str, Any]) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any, assert_never
 
-from mlspec.plan import Action, Estimate, FieldChange, Plan, Step, Total
+from mlspec.plan import Action, Estimate, FieldChange, Held, Plan, Step, Total, total_of
+from mlspec.render.alike import fold, listed, name_of, nameless
 from mlspec.render.quantities import render_money, render_seconds
 from mlspec.render.style import Style, escape
 
@@ -31,15 +34,26 @@ _VERBS = {
 _ACTIONS = {action.value for action in _VERBS}
 
 
-def render_plan(plan: Plan, style: Style, *, explain: bool = False) -> str:
-    """The whole plan; with `explain` also every changed field and what each step waits for."""
-    parts = [_group(title, steps, style, explain) for title, steps in _groups(plan.steps)]
+def render_plan(
+    plan: Plan,
+    style: Style,
+    *,
+    explain: bool = False,
+    failed: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """The whole plan, what is the same for many models told once.
+
+    With `explain` each model, every changed field and what each step waits for. `failed` has what
+    steps said that were tried before, by address.
+    """
+    groups = list(_groups([_with_failure(step, failed) for step in plan.steps]))
+    folded = [[group] for group in groups] if explain else fold(groups, _sameness)
+    parts = [_group(alike, style, explain) for alike in folded]
     if plan.held:
         lines = [style.paint("left as it is", "bold")]
-        lines += [
-            f"  {style.paint('!', 'yellow')} {escape(held.address)}: {escape(held.reason)}"
-            for held in plan.held
-        ]
+        for alike in [[held] for held in plan.held] if explain else fold(plan.held, _held_sameness):
+            which = listed([held.address for held in alike])
+            lines.append(f"  {style.paint('!', 'yellow')} {which}: {escape(alike[0].reason)}")
         parts.append("\n".join(lines))
     parts.append(_summary(plan, style))
     return "\n\n".join(parts) + "\n"
@@ -76,7 +90,17 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _groups(steps: Sequence[Step]) -> Iterator[tuple[str, list[Step]]]:
+def _with_failure(step: Step, failed: Mapping[str, str]) -> Step:
+    if step.address not in failed:
+        return step
+    return replace(step, reason=f"{step.reason}; failed last time: {failed[step.address]}")
+
+
+Group = tuple[str, list[Step]]
+"""A title, and the steps below it."""
+
+
+def _groups(steps: Sequence[Step]) -> Iterator[Group]:
     """Files, then datasets, then each model with its stages and gates, then deployments."""
     keyed = sorted(((_group_key(step), step) for step in steps), key=lambda pair: pair[0])
     for (_, title), pairs in groupby(keyed, key=lambda pair: pair[0]):
@@ -96,8 +120,31 @@ def _group_key(step: Step) -> tuple[int, str]:
             return 3, step.address
 
 
-def _group(title: str, steps: list[Step], style: Style, explain: bool) -> str:
-    lines = [style.paint(escape(title), "bold")]
+def _sameness(group: Group) -> Hashable:
+    """Equal for models with the same steps, whatever they are called and however long they take."""
+    title, steps = group
+    name = name_of(title)
+    return tuple(
+        (
+            _label(step),
+            step.action,
+            step.consequence,
+            step.certain,
+            nameless(step.reason, name),
+            *(nameless(f"{c.field}: {_transition(c)}", name) for c in _telling(step)),
+        )
+        for step in steps
+    )
+
+
+def _held_sameness(held: Held) -> Hashable:
+    return nameless(held.reason, name_of(held.address))
+
+
+def _group(alike: Sequence[Group], style: Style, explain: bool) -> str:
+    """One group, or several that are alike: their names, and the steps of the first."""
+    title, steps = alike[0]
+    lines = [style.paint(listed([title for title, _ in alike]), "bold")]
     if title == "generated files" and not explain and len(steps) > MOST_FILES:
         for action, group in groupby(
             sorted(steps, key=lambda step: step.action), key=lambda step: step.action
@@ -110,23 +157,26 @@ def _group(title: str, steps: list[Step], style: Style, explain: bool) -> str:
             )
         return "\n".join(lines)
     width = max(len(_label(step)) for step in steps)
-    for step in steps:
-        lines += _lines(step, width, style, explain)
+    for same in zip(*(steps for _, steps in alike), strict=True):
+        lines += _lines(same, width, style, explain)
     return "\n".join(lines)
 
 
-def _lines(step: Step, width: int, style: Style, explain: bool) -> Iterator[str]:
+def _lines(same: Sequence[Step], width: int, style: Style, explain: bool) -> Iterator[str]:
+    """The step of one group, or the same step of several."""
+    step = same[0]
     sign, color = symbol(step.action)
     words = [step.action.value if step.certain else f"may {step.action.value}"]
     if step.consequence.rank:
         words.append(step.consequence.value)
-    if step.estimate:
+    if len(same) == 1 and step.estimate:
         words.append(_estimated(step.estimate))
+    elif len(same) > 1 and any(each.estimate for each in same):
+        words.append(_cost(total_of(same)))
     what = style.paint(f"[{', '.join(words)}]", "dim")
     label = f"{escape(_label(step)):<{width}}"
     yield f"  {style.paint(sign, color)} {label}  {escape(step.reason)} {what}"
-    changes = step.changes if explain else [c for c in step.changes if not _is_content(c)]
-    for change in changes:
+    for change in step.changes if explain else _telling(step):
         yield f"      {style.paint(escape(change.field), 'dim')}: {_transition(change)}"
     if explain and step.after:
         yield style.paint(f"      after {', '.join(map(escape, step.after))}", "dim")
@@ -140,9 +190,10 @@ def _estimated(estimate: Estimate) -> str:
     return ", ".join(words)
 
 
-def _is_content(change: FieldChange) -> bool:
-    """Digests say nothing that the reason has not said in words."""
-    return " " in change.field or change.field in ("md5", "fingerprint", "release", "service")
+def _telling(step: Step) -> list[FieldChange]:
+    """Changes without digests, which say nothing that the reason has not said in words."""
+    digests = ("md5", "fingerprint", "release", "service")
+    return [c for c in step.changes if " " not in c.field and c.field not in digests]
 
 
 def _transition(change: FieldChange) -> str:

@@ -1,4 +1,7 @@
-"""An apply as it goes: a live table on a terminal, a line for each step elsewhere."""
+"""An apply as it goes: lines for what ends, above a live table if there is a terminal.
+
+:mod:`mlspec.render.endings` has what the lines say, and what is told at the end.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from mlspec.apply import Ended, Event, Lingering, Printed, Started
-from mlspec.plan import Outcome, Plan, Report, Status
+from mlspec.errors import Interrupted
+from mlspec.plan import Plan, Report, Status
 from mlspec.render.console import Console
+from mlspec.render.endings import Endings, render_outcome
 from mlspec.render.quantities import render_seconds
 from mlspec.render.style import escape
 from mlspec.render.tally import Tally
 
 if TYPE_CHECKING:
     from mlspec.render.screen import Screen
-
-_SIGNS = {
-    Status.DONE: ("ok", "green"),
-    Status.UNCHANGED: ("same", "dim"),
-    Status.FAILED: ("failed", "red"),
-    Status.SKIPPED: ("skipped", "yellow"),
-}
-
-_WARNING = "warning: "
-"""How the detail of a gate that only warns begins."""
-
 
 MOST_ROWS = 12
 """Steps that run and are shown as such; more are counted."""
@@ -40,6 +34,7 @@ class Progress:
     def __init__(self, console: Console, plan: Plan, jobs: int = 1) -> None:
         self._console = console
         self._tally = Tally(plan, jobs)
+        self._endings = Endings(plan)
         self._screen: Screen | None = None
 
     def __enter__(self) -> Self:
@@ -58,6 +53,10 @@ class Progress:
     ) -> None:
         if self._screen is not None:
             self._screen.stop()
+            self._screen = None
+        if error is None or isinstance(error, Interrupted):
+            for line in self._endings.render(self._console.aside):
+                self._write(line)
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -68,7 +67,8 @@ class Progress:
                 self._write(shown)
             case Ended(outcome=outcome):
                 self._tally.end(outcome)
-                self._write(self._line(outcome))
+                if self._endings.add(outcome):
+                    self._write(render_outcome(outcome, self._console.aside))
             case Lingering(addresses=addresses):
                 ran = ", ".join(map(escape, addresses))
                 self._write(f"recording what ended: {ran} (a second signal ends at once)")
@@ -100,24 +100,6 @@ class Progress:
             self._console.note(text)
         else:
             self._screen.write(text)
-
-    def _line(self, outcome: Outcome) -> str:
-        warned = outcome.detail.startswith(_WARNING)
-        word, color = ("warn", "yellow") if warned else _SIGNS[outcome.status]
-        style = self._console.aside
-        said = outcome.detail.removeprefix(outcome.step.address).lstrip(": ")
-        detail = said.removeprefix(_WARNING).removeprefix(f"{word}: ").split("\n")
-        took = f" ({outcome.seconds:.1f} s)" if outcome.seconds >= 0.1 else ""
-        line = f"{style.paint(f'{word:>7}', color)}  {escape(outcome.step.address)}"
-        if detail[0]:
-            line += f": {escape(detail[0])}"
-        lines = [
-            line + style.paint(took, "dim"),
-            *(f"         | {escape(more)}" for more in detail[1:]),
-        ]
-        if outcome.hint:
-            lines.append(f"         = help: {escape(outcome.hint)}")
-        return "\n".join(lines)
 
 
 def render_tally(tally: Tally, now: float) -> str:

@@ -19,6 +19,7 @@ NORMAL = [
     (re.compile(r"\b[0-9a-f]{9,16}\b(?=[,\]; \n])"), "<short>"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ?"), "<time>"),
     (re.compile(r"\(\d+\.\d s\)"), "(<seconds>)"),
+    (re.compile(r"logs/\d{8}T\d{6}-\d+/"), "logs/<run>/"),
 ]
 
 

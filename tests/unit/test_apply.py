@@ -579,9 +579,9 @@ def test_failing_fast_starts_nothing_more_and_loses_nothing_that_runs(world: Wor
     )
     assert statuses(report) == ["failed", "done", "skipped", "skipped", "skipped"]
     assert [outcome.detail for outcome in report.outcomes[2:]] == [
-        "another step failed (--fail-fast)",
+        "not started: --fail-fast after stage.a.train failed",
         "stage.a.train did not succeed",
-        "another step failed (--fail-fast)",
+        "not started: --fail-fast after stage.a.train failed",
     ]
     assert [(address, status) for address, status, _ in world.recorded_] == [
         ("stage.a.train run", Status.FAILED),

@@ -40,8 +40,8 @@ def shown(capsys: pytest.CaptureFixture[str], *events: Started | Printed | Ended
             "   warn  stage.m.train: brier 0.2 > 0.1",
         ),
         (
-            Outcome(STEP, Status.FAILED, "stage.m.train failed: exit code 2", hint="look"),
-            " failed  stage.m.train: exit code 2\n         = help: look",
+            Outcome(STEP, Status.FAILED, "stage.m.train failed: no", hint="look"),
+            "{0}\n\nWhat failed:\n{0}\n         = help: look".format(" failed  stage.m.train: no"),
         ),
         (
             Outcome(STEP, Status.SKIPPED, "x did not succeed"),
