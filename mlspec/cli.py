@@ -311,7 +311,7 @@ def status(
 def show(
     context: typer.Context,
     address: Annotated[
-        str, typer.Argument(help="model.NAME, model.NAME@2, deployment.NAME@TARGET…")
+        str, typer.Argument(help="NAME, model.NAME, model.NAME@2, deployment.NAME@TARGET…")
     ],
     as_json: AsJson = False,
 ) -> None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mlspec.commands.named import find_address, unknown_address
 from mlspec.errors import MlspecError
 from mlspec.ledger.records import Version
 from mlspec.ledger.state import Recorded
@@ -16,13 +17,13 @@ from mlspec.render.style import escape
 
 
 def show(start: Path, console: Console, *, address: str, as_json: bool) -> int:
-    """Everything that the ledger knows of an address; `model.NAME@N` is one version."""
+    """Everything that the ledger knows of an address or of a name alone; `NAME@N` is a version."""
     with open_project(start) as project:
         project.ledger.refresh(console.note)
         recorded, fingerprints = project.recorded(), dict[str, str]()
         with suppress(MlspecError):  # the ledger can be read while the spec is broken
             fingerprints = project.survey().fingerprints
-        shown = _describe(address, recorded, fingerprints)
+        shown = _describe(find_address(address, recorded), recorded, fingerprints)
     if as_json:
         console.say_json(shown)
     else:
@@ -65,22 +66,13 @@ def _describe(address: str, recorded: Recorded, fingerprints: Mapping[str, str])
                 return {"address": address, **imported.model_dump(mode="json")}
         case _:
             pass
-    raise _unknown(address)
-
-
-def _unknown(address: str) -> MlspecError:
-    return MlspecError(
-        f"the ledger has nothing at {address}",
-        hint="addresses are model.NAME, model.NAME@VERSION, stage.MODEL.NAME, gate.MODEL.NAME, "
-        "deployment.NAME@TARGET, dataset.NAME; `mlspec status --all` lists what there is, "
-        "`mlspec log ADDRESS` what was tried and failed",
-    )
+    raise unknown_address(address, recorded)
 
 
 def _model(name: str, recorded: Recorded, now: str | None) -> dict[str, Any]:
     state = recorded.model_state(name)
     if state is None:
-        raise _unknown(f"model.{name}")
+        raise unknown_address(f"model.{name}", recorded)
     fingerprint = now or state.candidate
     candidate = recorded.candidate(name, fingerprint) if fingerprint else None
     return {
@@ -97,7 +89,7 @@ def _gate(address: str, recorded: Recorded, fingerprints: Mapping[str, str]) -> 
     fingerprint = fingerprints.get(f"model.{model}") or (state.candidate if state else None)
     candidate = recorded.candidate(model, fingerprint) if fingerprint else None
     if candidate is None or gate not in candidate.gates:
-        raise _unknown(address)
+        raise unknown_address(address, recorded)
     verdict = next((v for v in candidate.verdicts if v.gate == gate), None)
     return {
         "address": address,
