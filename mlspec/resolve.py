@@ -199,13 +199,14 @@ class Resolver:
         }
         for stage_name, paths in code.items():
             self.check_code(f"stage.{name}.{stage_name}", paths)
+        requirements = self.requirements
         pipeline = compile_pipeline(
             name,
             model,
             python=self.spec.python,
             datasets=self.spec.datasets,
             code=code,
-            requirements=self.requirements,
+            requirements=requirements,
         )
         yield from map(FileResource, pipeline)
         read = self.datasets_of(model)
@@ -216,7 +217,9 @@ class Resolver:
                 model=name,
                 name=stage_name,
                 stage=stage,
-                dependencies=tuple(self.dependencies(name, stage_name, stage, code[stage_name])),
+                dependencies=tuple(
+                    self.dependencies(name, stage_name, stage, code[stage_name], requirements)
+                ),
                 params={params_path(name): stage_params(self.spec.python, stage_name, stage)},
                 command=stage_command(stage),
                 writes=stage_paths(stage, datasets=self.spec.datasets).writes,
@@ -252,7 +255,12 @@ class Resolver:
                 )
 
     def dependencies(
-        self, model: str, name: str, stage: Stage, code: tuple[str, ...]
+        self,
+        model: str,
+        name: str,
+        stage: Stage,
+        code: tuple[str, ...],
+        requirements: str | None,
     ) -> Iterator[Dependency]:
         found: dict[str, Dependency] = {}
         for given in stage.inputs:
@@ -261,9 +269,9 @@ class Resolver:
             found.setdefault(path, self.input(path, f"stage.{model}.{name}", given))
         for path in code:
             found.setdefault(path, self.known(path, DependencyKind.CODE))
-        if self.requirements is not None:
-            path = self.requirements
-            found.setdefault(path, self.known(path, DependencyKind.REQUIREMENTS))
+        if requirements is not None:
+            known = self.known(requirements, DependencyKind.REQUIREMENTS)
+            found.setdefault(requirements, known)
         yield from (found[path] for path in sorted(found))
 
     def input(self, path: str, address: str, given: str) -> Dependency:

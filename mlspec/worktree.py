@@ -251,10 +251,18 @@ class Worktree:
 
     def read_bytes(self, path: str) -> bytes | None:
         """The bytes of a regular file; None if there is none."""
-        if not self.is_file(path):
+        found = self._stat(path)
+        if found is None or not stat.S_ISREG(found.st_mode):
             return None
-        with open(f"{self._base}/{path}", "rb", buffering=0) as file:  # noqa: PTH123
-            return file.read()
+        handle = os.open(f"{self._base}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = os.read(handle, found.st_size + 1)
+            if len(data) == found.st_size:
+                return data
+            with open(handle, "rb", buffering=0, closefd=False) as file:
+                return data + file.read()
+        finally:
+            os.close(handle)
 
     def files_below(self, path: str) -> Iterator[str]:
         """Every regular file below the folder `path` (the root: "") that DVC would count."""
@@ -286,7 +294,7 @@ class Worktree:
             return kept.removeprefix(key).decode()
         began = time.time_ns()
         try:
-            md5 = md5_of_file(self.root / path)
+            md5 = md5_of_file(f"{self._base}/{path}", found.st_size)
         except OSError as error:
             raise MlspecError(f"cannot read {path}: {error.strerror}") from error
         if self.cache is not None and max(stamp.mtime_ns, stamp.ctime_ns) < began - RACE:

@@ -201,6 +201,7 @@ def _yaml(value: Any, indent: str = "") -> list[str]:
     return lines
 
 
+@lru_cache(maxsize=1024)
 def _quoted(text: str) -> str:
     if _BARE.fullmatch(text) and text.lower() not in _WORDS:
         return text

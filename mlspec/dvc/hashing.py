@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -26,14 +27,18 @@ class FileDigest:
     nfiles: int | None = None
 
 
-def md5_of_file(path: Path) -> str:
-    """The md5 of the bytes at `path`, read in pieces; most files are one."""
-    with path.open("rb", buffering=0) as file:
-        first = file.read(_PIECE)
-        if len(first) < _PIECE and not file.read(1):
+def md5_of_file(path: str | Path, size: int | None = None) -> str:
+    """The md5 of the bytes at `path`, read in pieces; most files are one. `size`: if known."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        first = os.read(handle, _PIECE)
+        if len(first) < _PIECE and (len(first) == size or not os.read(handle, 1)):
             return md5_of_bytes(first)
-        file.seek(0)
-        return hashlib.file_digest(file, _md5).hexdigest()
+        os.lseek(handle, 0, os.SEEK_SET)
+        with open(handle, "rb", buffering=0, closefd=False) as file:
+            return hashlib.file_digest(file, _md5).hexdigest()
+    finally:
+        os.close(handle)
 
 
 def md5_of_dir(files: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ import re
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -72,7 +73,7 @@ class Git:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.objects = ObjectReader(lambda: self._serve("cat-file", "--batch"))
+        self.objects = ObjectReader(self._serve)
         self._refs = RefMover(lambda: self._serve("update-ref", "--stdin"))
 
     def command(self, *arguments: str) -> list[str]:
@@ -171,9 +172,10 @@ class Git:
 
     def head(self) -> str:
         """The commit that is checked out; none before the first."""
-        found = self.objects.get("HEAD")
-        if found is not None and found.kind == "commit":
-            return found.oid
+        with suppress(GitError):
+            found = self.objects.get("HEAD")
+            if found is not None and found.kind == "commit":
+                return found.oid
         return self._answer("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
 
     def branch(self) -> str:
