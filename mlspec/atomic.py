@@ -108,6 +108,7 @@ _OPEN_AT_ONCE = 256
 _JOURNALED = frozenset({0xEF53, 0x58465342, 0x01021994})
 """File systems on which a name is never durable before what was written out and named earlier:
 ext4 and XFS; and tmpfs, on which nothing is durable."""
+_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
 _START, _WAIT = 2, 1 | 4
 """For `sync_file_range`: start to write the data out; wait until that is done."""
 
@@ -116,17 +117,21 @@ def _write_some(files: Mapping[str, bytes], mode: int, prefix: str, written_out:
     temporary: dict[str, str] = {}
     descriptors: list[int] = []
     folders: set[str] = set()
+    unique = f"{prefix}{secrets.token_hex(8)}"
     try:
-        for path, data in files.items():
-            folder = os.path.dirname(path) or os.curdir  # noqa: PTH120
-            temporary[path] = f"{folder}/{prefix}{secrets.token_hex(8)}"
-            if folder not in folders:
-                folders.update(_make_folders(folder), [folder])
-            descriptor = os.open(temporary[path], os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+        for number, (path, data) in enumerate(files.items()):
+            folder = path.rpartition("/")[0] or (os.sep if path.startswith(os.sep) else os.curdir)
+            temporary[path] = f"{folder}/{unique}{number}"
+            try:
+                descriptor = os.open(temporary[path], _NEW, mode)
+            except FileNotFoundError:
+                folders.update(_make_folders(folder))
+                descriptor = os.open(temporary[path], _NEW, mode)
+            folders.add(folder)
             descriptors.append(descriptor)
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
+            written = os.write(descriptor, data)
+            while written < len(data):
+                written += os.write(descriptor, memoryview(data)[written:])
         ordered = not written_out or write_out(descriptors)
         for path in files:
             os.replace(temporary[path], path)  # noqa: PTH105

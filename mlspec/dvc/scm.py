@@ -52,7 +52,8 @@ class Scm:
 
     def ignored(self, paths: Iterable[str]) -> frozenset[str]:
         """Those of `paths` that any of Git's files of patterns has it ignore."""
-        doubtful = [path for path in paths if self._may_be_ignored(path)]
+        texts: dict[Path, str] = {}
+        doubtful = [path for path in paths if self._may_be_ignored(path, texts)]
         if not doubtful:
             return frozenset()
         asked = "\0".join(doubtful).encode()
@@ -61,11 +62,17 @@ class Scm:
             raise self._git.failure("check-ignore", said.stderr)
         return frozenset(said.stdout.decode().split("\0"))
 
-    def _may_be_ignored(self, path: str) -> bool:
+    def _may_be_ignored(self, path: str, texts: dict[Path, str]) -> bool:
+        """`texts` are the files of patterns that were read already."""
         parts = path.split("/")
         files = [(self._exclude, 0), (self._excludes, 0)]
         files += [(self._beside("/".join(parts[: at + 1])), at) for at in range(len(parts))]
-        return any(_may_match(self._text(file), parts[at:]) for file, at in files)
+        for file, at in files:
+            if file not in texts:
+                texts[file] = self._text(file)
+            if texts[file] and _may_match(texts[file], parts[at:]):
+                return True
+        return False
 
     def ignore(self, path: str) -> None:
         """Add a line for `path` to the `.gitignore` beside it."""

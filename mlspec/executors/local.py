@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -45,11 +46,12 @@ class LocalExecutor:
         self._machine = machine or Machine()
         self._devices = Devices(self._machine)
         self._interpreters = Interpreters()
+        self._environments: dict[Path, dict[str, str]] = {}
 
     def check(self, job: Job) -> None:
         self._machine.check(job.address, job.resources)
         if job.python:
-            env = _environment_of(job)
+            env = self._environment(job)
             self._interpreters.check(job.address, job.command, job.python, job.root, env)
 
     def run(self, job: Job) -> Outcome:
@@ -57,19 +59,21 @@ class LocalExecutor:
             return run_command(
                 job.command,
                 cwd=job.root,
-                env={**_environment_of(job), **devices},
+                env={**self._environment(job), **devices},
                 log=job.log,
                 timeout=job.timeout,
                 on_line=job.on_line,
                 stop=self._stop,
             )
 
-
-def _environment_of(job: Job) -> dict[str, str]:
-    kind, _, rest = job.address.partition(".")
-    model, _, stage = rest.rpartition(".")
-    address = f"pipelines/{model}/dvc.yaml:{stage}" if kind == "stage" else job.address
-    return make_environment(job.root, address)
+    def _environment(self, job: Job) -> dict[str, str]:
+        """What :func:`make_environment` gives, for most of which this process is asked once."""
+        kind, _, rest = job.address.partition(".")
+        model, _, stage = rest.rpartition(".")
+        address = f"pipelines/{model}/dvc.yaml:{stage}" if kind == "stage" else job.address
+        if job.root not in self._environments:
+            self._environments[job.root] = make_environment(job.root, address)
+        return {**self._environments[job.root], "DVC_STAGE": address}
 
 
 def make_environment(
@@ -289,13 +293,19 @@ def _explain(
 
 def _count_oom_kills() -> int:
     """How many processes of this control group the kernel has killed for memory, if it says so."""
-    for group in memory_groups():
-        for name in ("memory.events", "memory.oom_control"):
-            with contextlib.suppress(OSError, ValueError):
-                text = (group / name).read_text()
-                counts = dict(entry.split() for entry in text.splitlines())
-                return int(counts.get("oom_kill", 0))
+    counter = _oom_counter()
+    if counter is not None:
+        with contextlib.suppress(OSError, ValueError):
+            counts = dict(entry.split() for entry in counter.read_text().splitlines())
+            return int(counts.get("oom_kill", 0))
     return 0
+
+
+@cache
+def _oom_counter() -> Path | None:
+    names = ("memory.events", "memory.oom_control")
+    files = (group / name for group in memory_groups() for name in names)
+    return next((file for file in files if os.access(file, os.R_OK)), None)
 
 
 @contextlib.contextmanager

@@ -20,9 +20,8 @@ from pathlib import Path
 
 from mlspec.errors import RemoteUnreachable
 from mlspec.git.errors import GitError, hide_password, reason_of
-from mlspec.git.loose import write_loose
 from mlspec.git.objects import ObjectReader, close_pipes
-from mlspec.git.pack import make_pack
+from mlspec.git.pack import Packs, make_pack
 from mlspec.git.refs import RefMover
 
 NETWORK_TIMEOUT = 300.0
@@ -53,6 +52,9 @@ _OF_ANOTHER_REPOSITORY = (
 _FEW = 100
 _MANY_OF_256 = 6700
 """So many loose objects are too many for `git gc --auto`, which also counts one folder of 256."""
+_MANY_PACKS = 50
+"""So many are too many for `git gc --auto`."""
+_DURABLE = ("-c", "core.fsync=objects,derived-metadata,reference")
 _NOT_SHARED = frozenset({"umask", "false", "no", "off", "0"})
 _NOT_IN_A_NAME = re.compile(r"[<>\x00-\x1f\x7f]")
 
@@ -217,26 +219,34 @@ class Git:
         return done.stderr.decode("utf-8", "backslashreplace") or "no reason given"
 
     def add_objects(self, objects: Mapping[str, bytes]) -> None:
-        """Have objects in the database: header and data by id. They are on disk after this.
-
-        A few become files of their own, many a pack.
-        """
+        """Have objects in the database: header and data by id. They are on disk after this."""
         shared = self.config.get("core.sharedrepository", "umask").lower() not in _NOT_SHARED
-        if len(objects) < _FEW and not shared:
-            write_loose(self.common_dir / "objects", objects)
+        if not shared:
+            self._packs.add(objects)
         else:
             verb = ("unpack-objects", "-q") if len(objects) < _FEW else ("index-pack", "--stdin")
-            self.run(*verb, stdin=make_pack(objects.values(), self.object_format))
+            self.run(*verb, stdin=make_pack(objects, self.object_format))
 
-    def pack_loose(self, ref: str) -> None:
+    @cached_property
+    def _packs(self) -> Packs:
+        return Packs(self.common_dir / "objects/pack", self.object_format)
+
+    def tidy(self, ref: str) -> None:
+        """Have few files: of the objects of `ref`, and of packs, where Git would do it too."""
+        self._packs.merge()
+        self._pack_loose(ref)
+        packs = self.common_dir / "objects/pack"
+        if len([*packs.glob("*.pack")]) > _MANY_PACKS:
+            self.run(*_DURABLE, "repack", "--geometric=2", "-d", "-l", "-q")
+
+    def _pack_loose(self, ref: str) -> None:
         """Put the objects of `ref` into one pack, if there are about as many files as Git minds."""
         objects = self.common_dir / "objects"
         if len([*objects.glob("17/*")]) <= _MANY_OF_256 // 256:
             return
-        durable = ("-c", "core.fsync=objects,derived-metadata,reference")
         options = ("--revs", "--unpacked", "--incremental", "--non-empty", "--window=3", "-q")
         place = str(objects / "pack/pack")
-        self.run(*durable, "pack-objects", *options, place, stdin=f"{ref}\n".encode())
+        self.run(*_DURABLE, "pack-objects", *options, place, stdin=f"{ref}\n".encode())
         self.run("prune-packed", "-q")
 
     def merge_base(self, one: str, other: str) -> str:

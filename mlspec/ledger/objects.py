@@ -17,6 +17,9 @@ _NOT_IN_A_SIGNATURE = re.compile(r"[<>\n\x00]")
 _NOT_UTF_8 = re.compile("[\udc80-\udcff]")
 _AUTHOR = re.compile(r"^author (.*) <(.*)> (\d+) [+-]\d{4}$", re.MULTILINE)
 
+_RECENT = 500
+"""Blobs."""
+
 
 class Node(NamedTuple):
     """An entry of a tree: a file or, if `folder`, a tree."""
@@ -58,6 +61,8 @@ class Objects:
         self.git = git
         self._trees: dict[str, Tree] = {"": {}}
         self._blobs: dict[str, bytes] = {}
+        self._recent: dict[str, bytes] = {}
+        """What an apply just wrote or read, it soon asks for again."""
 
     def tree(self, oid: str) -> Tree:
         """What a folder holds; the id `""` is that of an absent, thus empty, one."""
@@ -82,8 +87,17 @@ class Objects:
         self._trees[new] = tree
 
     def blob(self, oid: str) -> bytes:
-        ahead = self._blobs.pop(oid, None)
-        return self._get(oid, "blob") if ahead is None else ahead
+        data = self._blobs.pop(oid, None) or self._recent.get(oid)
+        if data is None:
+            data = self._get(oid, "blob")
+        self.keep(oid, data)
+        return data
+
+    def keep(self, oid: str, data: bytes) -> None:
+        """Remember a blob for as long as it is one of the last."""
+        self._recent[oid] = data
+        while len(self._recent) > _RECENT:
+            self._recent.pop(next(iter(self._recent)))
 
     def commit(self, oid: str) -> Commit:
         text = self._get(oid, "commit").decode("utf-8", "replace")
@@ -149,7 +163,9 @@ class Draft:
         self._new: dict[str, bytes] = {}
 
     def add_blob(self, data: bytes) -> str:
-        return self._add("blob", data)
+        oid = self._add("blob", data)
+        self._objects.keep(oid, data)
+        return oid
 
     def add_tree(self, root: str, changes: Mapping[str, str]) -> str:
         """The tree `root` with other files: id by path, `""` to delete. Itself `""` if empty."""

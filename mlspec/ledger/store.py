@@ -186,8 +186,8 @@ class Ledger:
         What goes wrong is no loss: the next time may do better.
         """
         if self.tip:
-            with suppress(GitError):
-                self.git.pack_loose(REF)
+            with suppress(GitError, OSError):
+                self.git.tidy(REF)
 
     def chain(self, tip: str, until: str = "") -> Iterator[tuple[str, Commit]]:
         """The commits from `tip` back to, and without, `until`; with their ids."""

@@ -8,7 +8,6 @@ import resource
 import signal
 import stat
 import subprocess
-import zlib
 from pathlib import Path
 
 import pytest
@@ -47,29 +46,54 @@ def make_commit(git: Git, message: str) -> str:
     return git.run("commit-tree", tree, "-m", message, env=user)
 
 
-def test_an_object_is_a_file_as_git_writes_it(git: Git) -> None:
-    oid, content = blob(git, b"some data\n" * 99)
-    git.add_objects({oid: content})
-    path = place(git, oid)
-    assert zlib.decompress(path.read_bytes()) == content
-    assert list(path.parent.iterdir()) == [path]
-    assert git.run("hash-object", "-w", "--stdin", stdin=b"some data\n" * 99) == oid
-    other = place(git, git.run("hash-object", "-w", "--stdin", stdin=b"other"))
-    assert path.stat().st_mode == other.stat().st_mode
-    assert path.parent.stat().st_mode == other.parent.stat().st_mode
+def packs(git: Git) -> set[Path]:
+    return set((git.common_dir / "objects/pack").glob("*.pack"))
+
+
+def test_objects_are_in_a_pack_as_git_writes_it(git: Git) -> None:
+    added = dict(blob(git, data) for data in (b"some data\n" * 99, b"", b"x", os.urandom(5000)))
+    git.add_objects(added)
+    for oid, content in added.items():
+        data = content.partition(b"\0")[2]
+        assert git.call("cat-file", "blob", oid).stdout == data
+        assert git.run("hash-object", "--stdin", stdin=data) == oid
+    (pack,) = packs(git)
+    git.run("verify-pack", str(pack))
+    index = pack.with_suffix(".idx")
+    ours = index.read_bytes()
+    git.run("index-pack", "-o", str(git.root / "again.idx"), str(pack))
+    assert (git.root / "again.idx").read_bytes() == ours
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (pack, index)} == {0o444}
     assert git.call("fsck", "--strict").returncode == 0
 
 
-def test_an_object_that_is_there_is_left_and_kept_from_being_pruned(git: Git) -> None:
-    oid, content = blob(git, b"x")
-    git.add_objects({oid: content})
-    before = place(git, oid).stat()
-    os.utime(place(git, oid), (0, 0))
-    git.add_objects({oid: content})
-    after = place(git, oid).stat()
-    assert after.st_ino == before.st_ino
-    git.run("prune", "--expire=1.hour.ago")
-    assert place(git, oid).exists()
+def test_many_small_packs_become_one(git: Git) -> None:
+    user = blob(git, b"of the user")
+    Git(git.root).add_objects(dict([user]))
+    (users,) = packs(git)
+    added = [blob(git, b"%d" % (number // 2)) for number in range(120)]
+    for each in added:
+        git.add_objects(dict([each]))
+        assert git.objects.get(each[0]) is not None
+    assert len(packs(git)) < 60
+    git.tidy(REF)
+    assert users in packs(git)
+    assert len(packs(git)) < 5
+    assert not [path for path in users.parent.iterdir() if path.suffix not in (".pack", ".idx")]
+    for oid, content in [*added, user]:
+        assert git.call("cat-file", "blob", oid).stdout == content.partition(b"\0")[2]
+    assert git.call("fsck", "--strict").returncode == 0
+
+
+def test_packs_that_many_commands_left_become_few(git: Git) -> None:
+    for number in range(60):
+        Git(git.root).add_objects(dict([blob(git, b"%d" % number)]))
+    assert len(packs(git)) == 60
+    git.run("update-ref", REF, make_commit(git, "one"))
+    git.tidy(REF)
+    assert len(packs(git)) < 10
+    for number in range(60):
+        assert git.run("cat-file", "-p", blob(git, b"%d" % number)[0]) == f"{number}"
 
 
 def test_a_repository_that_a_group_shares(git: Git) -> None:
@@ -85,7 +109,8 @@ def test_a_linked_worktree_writes_to_the_one_database(git: Git, tmp_path: Path) 
     git.run("worktree", "add", "-q", "--detach", str(tmp_path / "linked"), "main")
     oid, content = blob(git, b"x")
     Git(tmp_path / "linked").add_objects({oid: content})
-    assert place(git, oid).exists()
+    assert len(packs(git)) == 1
+    assert git.run("cat-file", "-p", oid) == "x"
 
 
 def test_what_a_full_disk_leaves(git: Git) -> None:

@@ -86,6 +86,8 @@ def test_large_data(git: Git) -> None:
 def test_a_lost_object_is_not_an_absent_file(git: Git, tmp_path: Path) -> None:
     objects = Objects(git)
     oid = objects.tree(write(objects, "", {"a": b"x"}))["a"].oid
-    (git.common_dir / "objects" / oid[:2] / oid[2:]).rename(tmp_path / "lost")
+    for path in (git.common_dir / "objects/pack").iterdir():
+        path.rename(tmp_path / path.name)
+    objects = Objects(git)
     with pytest.raises(MlspecError, match=f"blob {oid} is missing"):
         objects.blob(oid)

@@ -119,7 +119,8 @@ def test_an_empty_ledger(ledger: Ledger) -> None:
 def test_a_record_is_read_once_and_the_rest_not_at_all(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorded = in_git(ledger)
+    in_git(ledger)
+    recorded = load_recorded(Ledger(ledger.git))
     asked: list[str] = []
     get = ledger.git.objects.get
     monkeypatch.setattr(ledger.git.objects, "get", lambda name: asked.append(name) or get(name))
