@@ -21,7 +21,7 @@ from mlspec.ledger.state import Recorded
 from mlspec.memo import Memo, Seen, Surroundings
 from mlspec.observe import observe_resources, observe_surroundings, place_of
 from mlspec.plan import Action
-from mlspec.planner import Facts, Settled, plan_dataset, survey, survey_alone
+from mlspec.planner import Facts, Settled, plan_dataset, survey, survey_alone, survey_files
 from mlspec.resolve import Resolver
 from mlspec.resources import (
     DatasetResource,
@@ -104,15 +104,21 @@ def survey_changes(
     worktree: Worktree,
     snapshot: Snapshot,
     memo: Memo,
-    *,
-    files_only: bool = False,
 ) -> Facts:
-    """What :func:`mlspec.planner.survey` finds of everything.
+    """What :func:`mlspec.planner.survey` finds of everything."""
+    with _no_collection():
+        return _survey(resolver, worktree, snapshot, memo)
 
-    With `files_only`, models whose files are as they should be may be missing.
+
+def survey_file_changes(
+    resolver: Resolver, worktree: Worktree, snapshot: Snapshot, memo: Memo
+) -> Facts:
+    """What :func:`mlspec.planner.survey_files` finds of everything.
+
+    Models whose files are as they should be may be missing.
     """
     with _no_collection():
-        return _survey(resolver, worktree, snapshot, memo, files_only=files_only)
+        return _survey_files(resolver, worktree, snapshot, memo)
 
 
 @contextmanager
@@ -132,8 +138,6 @@ def _survey(
     worktree: Worktree,
     snapshot: Snapshot,
     memo: Memo,
-    *,
-    files_only: bool,
 ) -> Facts:
     began = time.time_ns()
     observed = Observed({}, {}, {}, {}, place_of(worktree.root))
@@ -142,14 +146,11 @@ def _survey(
     observe_resources(project, worktree, observed)
     contents = _contents(resolver.desired(project), observed, recorded)
     now = _surroundings(resolver, contents, snapshot)
-    live = memo.compare(now, files_only=files_only)
-    if live:
-        live |= _readers(resolver, live)
+    live = memo.compare(now)
+    live |= _readers(resolver, live)
     deployments = tuple(resolver.deployments())
     observe_resources(deployments, worktree, observed)
-    looks, seen = _sift(
-        resolver, worktree, observed, snapshot, contents, live, files_only=files_only
-    )
+    looks, seen = _sift(resolver, worktree, observed, snapshot, contents, live)
     live -= seen.keys()
     while True:
         _look(resolver, worktree, observed, live, looks)
@@ -177,6 +178,42 @@ def _survey(
         moment=began,
     )
     return facts
+
+
+def _survey_files(resolver: Resolver, worktree: Worktree, snapshot: Snapshot, memo: Memo) -> Facts:
+    began = time.time_ns()
+    observed = Observed({}, {}, {}, {}, place_of(worktree.root))
+    recorded = Recorded(snapshot)
+    project = (*resolver.project(), *resolver.deployments())
+    observe_resources(project, worktree, observed)
+    now = _surroundings(
+        resolver, _contents(resolver.desired(project), observed, recorded), snapshot
+    )
+    live = memo.compare(now, files_only=True)
+    live |= _readers(resolver, live)
+    files: list[FileResource] = []
+    seen: dict[str, Seen] = {}
+    for name in sorted(live):
+        readings = Observed({}, {}, {}, {}, observed.place)
+        with worktree.watch() as watch:
+            resources = tuple(resolver.model(name))
+            own = [each for each in resources if isinstance(each, FileResource)]
+            observe_resources(own, worktree, readings)
+        if resolver.problems:
+            continue
+        facts = survey_files(resolver.desired(own), readings, recorded)
+        if facts.steps:
+            files += own
+            observed.files.update(readings.files)
+        else:
+            look = _Look(name, resources, frozenset(watch.paths))
+            seen |= _seen(facts, {name: look}, resolver, settled=False)
+    desired = resolver.desired((*project, *files))
+    observe_surroundings(desired, worktree, observed)
+    known = (name for shard in memo.changed for name in now.folders(shard))
+    departing = [name for name in known if name not in now.models]
+    memo.keep(seen.values(), live, now, departing=departing, moment=began)
+    return survey_files(desired, observed, recorded)
 
 
 def _contents(desired: Desired, observed: Observed, recorded: Recorded) -> Contents:
@@ -230,8 +267,6 @@ def _sift(
     snapshot: Snapshot,
     contents: Contents,
     live: Iterable[str],
-    *,
-    files_only: bool,
 ) -> tuple[dict[str, _Look], dict[str, Seen]]:
     """Read many models, a few at a time, and forget the readings of those that need nothing.
 
@@ -256,7 +291,7 @@ def _sift(
         desired = resolver.desired(resources)
         facts = survey_alone(desired, readings, Recorded(snapshot), contents)
         found = _seen(facts, alone, resolver)
-        done = {name: each for name, each in found.items() if files_only or each.settled}
+        done = {name: each for name, each in found.items() if each.settled}
         seen |= done
         rest = {name: look for name, look in batch.items() if name not in done}
         looks |= rest
@@ -297,18 +332,23 @@ def _read(resolver: Resolver, worktree: Worktree, into: Observed, name: str) -> 
     return _Look(name, resources, frozenset(watch.paths))
 
 
-def _seen(facts: Facts, looks: Mapping[str, _Look], resolver: Resolver) -> dict[str, Seen]:
-    """The models whose files are written, and that take nothing from others but files and data."""
+def _seen(
+    facts: Facts, looks: Mapping[str, _Look], resolver: Resolver, *, settled: bool = True
+) -> dict[str, Seen]:
+    """The models whose files are written, and that take nothing from others but files and data.
+
+    Not `settled`: `facts` are only of files, so whether more is needed is not known.
+    """
     return {
         name: Seen(
             name=name,
             paths=look.paths,
             datasets=look.datasets,
             inputs=look.inputs,
-            settled=not any(each.address in facts.steps for each in look.resources),
+            settled=settled and not any(each.address in facts.steps for each in look.resources),
             resources=len(look.resources),
             held=(facts.held[address],) if (address := f"model.{name}") in facts.held else (),
-            version=facts.outlooks[name].version if name in resolver.deployed else None,
+            version=facts.outlooks[name].version if settled and name in resolver.deployed else None,
         )
         for name, look in looks.items()
         if not look.has_made_code

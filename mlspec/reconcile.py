@@ -21,7 +21,8 @@ from mlspec.atomic import OWN, make_own_folder
 from mlspec.cache import Cache
 from mlspec.errors import MlspecError
 from mlspec.git import Git, GitError
-from mlspec.incremental import survey_changes
+from mlspec.incremental import survey_changes, survey_file_changes
+from mlspec.ledger.snapshot import Snapshot
 from mlspec.ledger.state import Recorded, load_recorded
 from mlspec.ledger.store import Ledger
 from mlspec.memo import Memo
@@ -110,26 +111,21 @@ class Project:
 
         With leave to do more than the spec asks for, nothing is left out.
         """
-        if self.leave != NONE or self.worktree.cache is None:
+        if self.leave != NONE:
             return self.survey()
-        return self._changes(self.worktree.cache)
+        return self._changes(survey_changes)
 
     @cached_property
     def file_facts(self) -> Facts:
-        """As :attr:`facts`, without models whose files are as they should be."""
+        """As :attr:`facts`, but only what concerns files, and the steps of these."""
+        return self._changes(survey_file_changes)
+
+    def _changes(self, find: Callable[[Resolver, Worktree, Snapshot, Memo], Facts]) -> Facts:
         if self.worktree.cache is None:
             return self.survey()
-        return self._changes(self.worktree.cache, files_only=True)
-
-    def _changes(self, cache: Cache, *, files_only: bool = False) -> Facts:
         self.ledger.reload()
-        return survey_changes(
-            self.resolver,
-            self.worktree,
-            self.ledger.snapshot,
-            Memo(cache, self.worktree),
-            files_only=files_only,
-        )
+        memo = Memo(self.worktree.cache, self.worktree)
+        return find(self.resolver, self.worktree, self.ledger.snapshot, memo)
 
     def survey(self) -> Facts:
         """The three readings of this moment of everything, and what follows from them."""
@@ -309,19 +305,29 @@ class _Reconciled:
         return load_recorded(self.project.ledger)
 
     def record(self, outcome: Outcome, records: Mapping[str, Record | None]) -> None:
-        step, ledger = outcome.step, self.project.ledger
+        step = outcome.step
         about = self.entry.about(
             step.address, step.action.value, outcome.status.value, _remembered(outcome)
         )
-        try:
-            ledger.record(records, about)
-        except GitError as error:
-            raise MlspecError(
-                f"{step.address} ({outcome.status}) cannot be recorded: {error.message}",
-                hint=error.hint or "mend the cause and apply again",
-            ) from error
-        if step.address.startswith(SHARED) and outcome.status is Status.DONE:
-            ledger.publish()
+        with _recording(outcome):
+            self.project.ledger.stage(records, about)
+
+    def settle(self, outcome: Outcome) -> None:
+        with _recording(outcome):
+            self.project.ledger.flush()
+        if outcome.step.address.startswith(SHARED) and outcome.status is Status.DONE:
+            self.project.ledger.publish()
+
+
+@contextmanager
+def _recording(outcome: Outcome) -> Iterator[None]:
+    try:
+        yield
+    except GitError as error:
+        raise MlspecError(
+            f"{outcome.step.address} ({outcome.status}) cannot be recorded: {error.message}",
+            hint=error.hint or "mend the cause and apply again",
+        ) from error
 
 
 def _remembered(outcome: Outcome) -> str:

@@ -56,6 +56,7 @@ __all__ = [
     "survey",
     "survey_again",
     "survey_alone",
+    "survey_files",
 ]
 
 
@@ -103,6 +104,13 @@ def survey_alone(
     facts = Facts(desired, observed, recorded, contents=dict(contents))
     plan_files(facts)
     _plan_models(facts)
+    return facts
+
+
+def survey_files(desired: Desired, observed: Observed, recorded: Recorded) -> Facts:
+    """Of all that :func:`survey` finds, only the steps of files."""
+    facts = Facts(desired, observed, recorded)
+    plan_files(facts)
     return facts
 
 
