@@ -9,6 +9,7 @@ from pathlib import Path
 from mlspec.errors import Diagnostic, SpecError
 from mlspec.reconcile import open_project
 from mlspec.render.console import Console
+from mlspec.render.waiting import waiting
 
 MOST_NAMED = 5
 """Files that are named."""
@@ -20,7 +21,8 @@ def validate(start: Path, console: Console, *, as_json: bool) -> int:
     with open_project(start) as project:
         project.thorough = True
         try:
-            desired = project.desired
+            with waiting("checking the spec and what it names"):
+                desired = project.desired
         except SpecError as error:
             if not as_json:
                 raise

@@ -218,6 +218,8 @@ def _build(top: Node, root: Path, tables: _Tables) -> tuple[Spec | None, Node, l
         places = {problem.place for problem in problems}
         new = (each for each in some if each.path not in said)
         problems += _locate(new, places, top, expanded)
+    if not any(problem.more for problem in problems):
+        problems = [problem for problem in problems if problem.message != _MORE.message]
     return spec, merged, problems
 
 

@@ -313,6 +313,12 @@ def test_more_members_than_are_looked_at_are_said_to_be_more(tmp_path: Path) -> 
     assert sum(1 + each.more for each in found) == MAX_FOUND
 
 
+def test_one_mistake_of_very_many_members_is_said_once(tmp_path: Path) -> None:
+    rows = table("region,title", lambda number: f"r{number},x", MAX_FOUND + 1)
+    (problem,) = problems(tmp_path, f"{TITLED}    onwer: x\n{STAGES}", regions=rows)
+    assert problem.hint == "did you mean `owner`? (other members have it too)"
+
+
 def test_problems_of_a_model_that_is_written_out_are_all_told(tmp_path: Path) -> None:
     keys = "".join(f"    unknown-{number}: x\n" for number in range(20))
     found = problems(tmp_path, f"models:\n  a:\n{keys}    stages: {{a: {{command: b}}}}\n")
