@@ -93,8 +93,13 @@ class Project:
         from mlspec.selection import Graph, select
 
         touched = partial(find_touched, self.git, self.resolver)
-        graph = Graph(self.loaded.spec, self.loaded.interfaces)
+        graph = Graph(self.loaded.spec, self.loaded.interfaces, self._matrices)
         return select(self.selection, graph, touched)
+
+    def _matrices(self) -> Mapping[str, Sequence[str]]:
+        from mlspec.spec.precise import read_matrices
+
+        return read_matrices(self.root, self.loaded.files)
 
     def recorded(self) -> Recorded:
         """What the ledger has now."""

@@ -6,7 +6,7 @@ so that ten thousand models cost nothing until a question is about them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import Protocol
@@ -72,9 +72,19 @@ class Graph:
     Files are not a part of any edge: each belongs to what it is generated from.
     """
 
-    def __init__(self, spec: Spec, models: Mapping[str, ModelLike]) -> None:
-        """`models` are those of `spec`, or as much of each as is asked for here."""
+    def __init__(
+        self,
+        spec: Spec,
+        models: Mapping[str, ModelLike],
+        find_matrices: Callable[[], Mapping[str, Sequence[str]]] = dict,
+    ) -> None:
+        """`models` are those of `spec`, or as much of each as is asked for here.
+
+        `find_matrices` is asked for members by the model that they are written as, where a name is
+        not known.
+        """
         self.spec = spec
+        self._find_matrices = find_matrices
         self.models = _Once(models)
         self._storage = tuple(f"file.{each.path}" for each in compile_storage(spec.storage))
         self._dataset_at = {dataset.path: name for name, dataset in spec.datasets.items()}
@@ -96,6 +106,10 @@ class Graph:
                 deployment = self.spec.deployments.get(name)
                 return deployment is not None and target in deployment.targets
         return address in self._files
+
+    def members(self, matrix: str) -> Sequence[str]:
+        """The models that one with a `matrix` stands for; none for any other name."""
+        return self._matrices.get(matrix, ())
 
     def unit(self, model: str) -> Iterator[str]:
         """A model with its stages and gates."""
@@ -195,6 +209,10 @@ class Graph:
         for given in (*stage.code, self.spec.python.requirements):
             if given in writers:
                 yield writers[given]
+
+    @cached_property
+    def _matrices(self) -> Mapping[str, Sequence[str]]:
+        return self._find_matrices()
 
     @cached_property
     def _writers(self) -> dict[str, str]:

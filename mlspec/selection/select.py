@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from fnmatch import translate
+from os.path import commonprefix
 
 from mlspec.selection.expression import (
     Changed,
@@ -120,6 +121,7 @@ class _Evaluation:
             raise _error(f"there are no resources of the kind `{kind}`", name.span, hint)
         found = self._whole(self._match(kind, rest))
         if not found:
+            self._refuse_matrix(name, kind, *rest.partition(".")[::2])
             message = f"nothing has the address `{name.text}`"
             raise _error(message, name.span, self._near(kind, rest))
         return found
@@ -132,12 +134,40 @@ class _Evaluation:
             raise _error(message, name.span, f"write {found[0]} or {found[1]}")
         if found:
             return self._whole(found)
+        self._refuse_matrix(name, "model", name.text)
         if name.text in self._graph.spec.deployments:
             hint = f"there is a deployment of that name: deployment.{name.text}"
         else:
             hint = did_you_mean(name.text, (*self._graph.models, *self._graph.spec.datasets))
         message = f"no model and no dataset has the name `{name.text}`"
         raise _error(message, name.span, hint or _FORMS)
+
+    def _refuse_matrix(self, name: Name, kind: str, model: str, inner: str = "") -> None:
+        """Raise if a model is named that a `matrix` makes many of, with what selects them all."""
+        members = self._graph.members(model) if kind in ("model", "stage", "gate") else ()
+        if not members:
+            return
+        own = f"{model}-"
+        # Names are no paths: what they share may end within a word.
+        shared = own if all(each.startswith(own) for each in members) else commonprefix(members)  # noqa: RUF071
+        others = sum(each.startswith(shared) for each in self._graph.models) - len(members)
+        rest = f"{shared}*.{inner}" if inner else f"{shared}*"
+        if not any(self._match(kind, rest)):
+            kind, rest = "model", f"{shared}*"
+        hint = f"'{kind}.{rest}' selects " + ("all of them" if len(members) > 1 else "it")
+        if others:
+            hint = self._tag_of(members) or f"{hint}, and {others:,} other models"
+        many = f"{len(members):,} models" if len(members) > 1 else "one model"
+        message = f"`{model}` is a matrix of {many}, such as `{members[0]}`, and no model itself"
+        raise _error(message, name.span, hint)
+
+    def _tag_of(self, models: Collection[str]) -> str:
+        """The tag that these have and no others."""
+        wanted = {f"model.{each}" for each in models}
+        for tag, addresses in self._graph.labelled("tag").items():
+            if wanted == {each for each in addresses if each.startswith("model.")}:
+                return f"tag:{tag} selects all of them"
+        return ""
 
     def _match(self, kind: str, name: str) -> Iterable[str]:
         address = f"{kind}.{name}"

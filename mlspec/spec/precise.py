@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from os.path import normpath
@@ -107,6 +108,23 @@ def read_tree(root: Path, files: Iterable[str], model: str) -> Node | None:
         return None
     top, _ = merge(whole)
     return expand_matrices(merge_defaults(top), _Tables(root).read, model).top
+
+
+def read_matrices(root: Path, files: Iterable[str]) -> Mapping[str, Sequence[str]]:
+    """The members of each model with a `matrix`, of a spec that was right a moment ago."""
+    with suppress(UnreadableError):
+        parsed = [
+            _read(root, relative).top
+            for relative in files
+            if relative == ROOT or b"matrix" in read_inside(root, relative)
+        ]
+        tops = [top for top in parsed if top is not None and isinstance(top.value, dict)]
+        top, _ = merge(tops)
+        members: dict[str, list[str]] = {}
+        for member, name in expand_matrices(top, _Tables(root).read).families.items():
+            members.setdefault(name, []).append(member)
+        return members
+    return {}
 
 
 def read_files(root: Path) -> tuple[list[Node], list[Diagnostic]]:

@@ -7,6 +7,7 @@ stand for now as what is expected; look at the difference before you commit it.
 from __future__ import annotations
 
 import textwrap
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mlspec.selection import Expression, Graph, SelectionError, parse, select
 from mlspec.selection.expression import Changed, Combined, Label, Name, Reach
 from mlspec.spec.load import load_spec
 from mlspec.spec.models import Spec
+from mlspec.spec.precise import read_matrices
 from mlspec.worktree import Worktree
 
 TABLE = Path(__file__).with_name("selection.txt")
@@ -384,3 +386,85 @@ def test_why_a_step_must_wait_names_what_to_select() -> None:
     assert selected.lacks("stage.region-north.blend", "stage.churn.train") == (
         "it needs stage.churn.train, which is not selected: select stage.churn.train too"
     )
+
+
+# A matrix -----------------------------------------------------------------------------------------
+
+STAGES = "stages: {train: {command: b}}"
+
+
+@pytest.mark.parametrize(
+    ("models", "written", "count", "hint"),
+    [
+        (
+            "matrix: {region: [north, south]}",
+            "tumours",
+            "2 models",
+            "'model.tumours-*' selects all of them",
+        ),
+        (
+            "matrix: {region: [north, south]}",
+            "+model.tumours & model.a",
+            "2 models",
+            "'model.tumours-*' selects all of them",
+        ),
+        (
+            "matrix: {region: [north, south]}",
+            "stage.tumours.train",
+            "2 models",
+            "'stage.tumours-*.train' selects all of them",
+        ),
+        (
+            "matrix: {region: [north, south]}",
+            "stage.tumours.nothing",
+            "2 models",
+            "'model.tumours-*' selects all of them",
+        ),
+        ("matrix: {region: [north]}", "tumours", "one model", "'model.tumours-*' selects it"),
+        (
+            "matrix: {region: [north, south]}, name: 't-${matrix.region}'",
+            "tumours",
+            "2 models",
+            "'model.t-*' selects all of them",
+        ),
+        (
+            "matrix: {region: [north, a]}, name: '${matrix.region}-t', tags: [sick]",
+            "tumours",
+            "2 models",
+            "tag:sick selects all of them",
+        ),
+        (
+            "matrix: {region: [north, b]}, name: '${matrix.region}-t'",
+            "tumours",
+            "2 models",
+            "'model.*' selects all of them, and 1 other models",
+        ),
+    ],
+)
+def test_a_matrix_is_not_taken_for_a_model(
+    models: str, written: str, count: str, hint: str, tmp_path: Path
+) -> None:
+    text = f"mlspec: 1\nproject: x\nmodels:\n  tumours: {{{models}, {STAGES}}}\n  a: {{{STAGES}}}\n"
+    (tmp_path / "mlspec.yaml").write_text(text)
+    loaded = load_spec(tmp_path)
+    find = partial(read_matrices, tmp_path, loaded.files)
+    graph = Graph(loaded.spec, loaded.interfaces, find)
+    with pytest.raises(SelectionError) as error:
+        select(parse(written), graph, lambda _: ())
+    assert f"`tumours` is a matrix of {count}" in error.value.message
+    assert error.value.hint == hint
+    suggested = select(parse(hint.partition(" ")[0].strip("'")), graph, lambda _: ())
+    if "other" not in hint:
+        assert "model.a" not in suggested
+    members = find()["tumours"]
+    assert all(
+        any(each in address for address in suggested.addresses if address.startswith(("m", "s")))
+        for each in members
+    )
+
+
+def test_members_are_not_looked_for_while_all_names_are_known(tmp_path: Path) -> None:
+    (tmp_path / "mlspec.yaml").write_text(f"mlspec: 1\nproject: x\nmodels: {{a: {{{STAGES}}}}}\n")
+    loaded = load_spec(tmp_path)
+    graph = Graph(loaded.spec, loaded.interfaces, lambda: pytest.fail("they were"))
+    assert "model.a" in select(parse("a"), graph, lambda _: ())
