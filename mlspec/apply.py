@@ -68,7 +68,10 @@ class World(Protocol):
         """What the ledger has now."""
 
     def record(self, outcome: Outcome, records: Mapping[str, Record | None]) -> None:
-        """Write to the ledger; returns when it is safe there."""
+        """Have it in the ledger: what is recorded now has it, and it is safe after `settle`."""
+
+    def settle(self, outcome: Outcome) -> None:
+        """Have on disk what was recorded. Others may ask and tell meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +162,10 @@ class _Apply:
         """What a step without a command takes: with one job, one thing is done after the other."""
         self._agenda = Agenda(plan, self._claim)
         self._threads: dict[str, tuple[Thread, Claim]] = {}
-        self._results: SimpleQueue[tuple[Step, Outcome | BaseException]] = SimpleQueue()
+        self._results: SimpleQueue[tuple[Step, Outcome | BaseException | None]] = SimpleQueue()
+        """What threads have come to; first none, when a command has ended and leaves its place."""
+        self._finishing = 0
+        """Steps whose command has left its place to another one."""
         self._failed = ""
         """The address of the first step that failed."""
         self._unstarted: set[str] = set()
@@ -199,6 +205,8 @@ class _Apply:
 
     def _choose(self) -> tuple[Step, Claim] | None:
         """The first step, in the order of the plan, that may begin now."""
+        if self._finishing >= self._pace.jobs:
+            return None
         heads = self._agenda.heads()
         number = heads[0][0] if heads and self._ends_early else self._slots.choose(heads)
         if number is None:
@@ -226,6 +234,7 @@ class _Apply:
                 pass
             with self._turn:
                 outcome = self._carry_out(step, replace(self._context))
+            self._settle(outcome)
             self._close(outcome)
 
     def _skip(self, step: Step, why: str) -> None:
@@ -233,11 +242,17 @@ class _Apply:
         self._tell(Ended(outcome))
         self._close(outcome)
 
-    def _take(self, step: Step, result: Outcome | BaseException) -> None:
+    def _take(self, step: Step, result: Outcome | BaseException | None) -> None:
         """What a thread has come to."""
-        thread, claim = self._threads.pop(step.address)
-        thread.join()
+        thread, claim = self._threads[step.address]
         self._slots.give(claim)
+        if result is None:
+            self._threads[step.address] = thread, NOTHING
+            self._finishing += 1
+            return
+        self._finishing -= claim is NOTHING
+        del self._threads[step.address]
+        thread.join()
         if isinstance(result, BaseException):
             raise result
         self._close(result)
@@ -258,15 +273,18 @@ class _Apply:
         context = replace(
             self._context, on_line=lambda address, line: self._tell(Printed(address, line))
         )
-        context.unlocked = lambda: self._unlocked(context)
+        context.unlocked = lambda: self._unlocked(step, context)
         self._await_turn()
         try:
-            if not self._context.stop.asked.is_set():
-                result = self._carry_out(step, context)
+            try:
+                if not self._context.stop.asked.is_set():
+                    result = self._carry_out(step, context)
+            finally:
+                self._turn.release()
+            if isinstance(result, Outcome):
+                self._settle(result)
         except BaseException as error:
             result = error
-        finally:
-            self._turn.release()
         self._results.put((step, result))
 
     def _carry_out(self, step: Step, context: Context) -> Outcome:
@@ -279,13 +297,21 @@ class _Apply:
             self._record(outcome, {})
             return outcome
         except Interrupted:
-            self._record(Outcome(step, Status.INTERRUPTED), {})
+            outcome = Outcome(step, Status.INTERRUPTED)
+            self._record(outcome, {})
+            self._settle(outcome)
             raise
         outcome = replace(outcome, seconds=round(time.monotonic() - began, 3))
-        if not step.address.startswith("file.") and outcome.status is not Status.UNCHANGED:
+        if _is_recorded(outcome):
             self._record(outcome, change.records)
-        self._tell(Ended(outcome))
         return outcome
+
+    def _settle(self, outcome: Outcome) -> None:
+        """Say that a step ended when its record is on disk: others have their turns meanwhile."""
+        if _is_recorded(outcome):
+            self._twice(lambda: self._world.settle(outcome))
+        if outcome.status is not Status.INTERRUPTED:
+            self._tell(Ended(outcome))
 
     def _do(self, step: Step, context: Context) -> tuple[Outcome, Change]:
         nothing = Change("")
@@ -312,13 +338,16 @@ class _Apply:
         return Outcome(step, Status.DONE, change.detail), change
 
     def _record(self, outcome: Outcome, records: Mapping[str, Record | None]) -> None:
+        self._twice(lambda: self._world.record(outcome, records))
+
+    def _twice(self, write: Callable[[], None]) -> None:
         try:
-            self._world.record(outcome, records)
+            write()
         except MlspecError:
             if not self._context.stop.asked.is_set():
                 raise
             # Ctrl-C reaches also a Git that was just writing for us; the next one it leaves alone
-            self._world.record(outcome, records)
+            write()
 
     # Turns and events -----------------------------------------------------------------------------
 
@@ -327,12 +356,17 @@ class _Apply:
             self._turn.acquire()
 
     @contextmanager
-    def _unlocked(self, context: Context) -> Iterator[None]:
-        """Others have their turns meanwhile, and may have recorded something."""
+    def _unlocked(self, step: Step, context: Context) -> Iterator[None]:
+        """Others have their turns meanwhile, and may have recorded something.
+
+        Afterwards the next command may start, unless one thing is to be done after the other.
+        """
         self._turn.release()
         try:
             yield
         finally:
+            if self._pace.jobs > 1 and not self._pace.fail_fast:
+                self._results.put((step, None))
             self._await_turn()
             context.recorded = self._world.recorded()
 
@@ -374,11 +408,17 @@ class _Apply:
                     if not thread.is_alive() and self._results.empty():
                         del self._threads[address]
                 continue
-            if step.address in self._threads:
+            if result is not None and step.address in self._threads:
                 self._threads.pop(step.address)[0].join()
             if isinstance(result, MlspecError):
                 with suppress(OSError):
                     self._tell(Ended(_failure(step, result)))
+
+
+def _is_recorded(outcome: Outcome) -> bool:
+    """Files are kept by Git, and of what was left as it was there is nothing to say."""
+    is_file = outcome.step.address.startswith("file.")
+    return not is_file and outcome.status is not Status.UNCHANGED
 
 
 def _has_command(step: Step) -> bool:

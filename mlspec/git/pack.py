@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import zlib
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
@@ -40,6 +41,7 @@ class Packs:
     def __init__(self, folder: Path, object_format: str) -> None:
         self._folder = folder
         self._format = object_format
+        self._turn = threading.RLock()
         self._small: dict[str, Mapping[bytes, bytes]] = {}
         """What is in each pack that may still become part of another one."""
 
@@ -49,25 +51,27 @@ class Packs:
         Raises :class:`GitError`; a pack without its index does no harm.
         """
         entries = {bytes.fromhex(oid): _entry(content) for oid, content in objects.items()}
-        if entries:
-            self._small[self._write(entries)] = entries
-        if len(self._small) >= _SMALL:
-            self.merge()
+        with self._turn:
+            if entries:
+                self._small[self._write(entries)] = entries
+            if len(self._small) >= _SMALL:
+                self.merge()
 
     def merge(self) -> None:
         """Make one of the packs that were written since the last time."""
-        if len(self._small) > 1:
+        small = self._small
+        self._small = {}
+        if len(small) > 1:
             entries: dict[bytes, bytes] = {}
-            for each in self._small.values():
+            for each in small.values():
                 entries |= each
             whole = self._write(entries)
             for suffix in (".pack", ".idx"):
                 _sync(f"{whole}{suffix}")
             sync_folder(Path(whole).parent)
-            for path in self._small.keys() - {whole}:
+            for path in small.keys() - {whole}:
                 for suffix in (".idx", ".pack"):
                     Path(f"{path}{suffix}").unlink(missing_ok=True)
-        self._small.clear()
 
     def _write(self, entries: Mapping[bytes, bytes]) -> str:
         pack = _pack(entries.values(), len(entries), self._format)

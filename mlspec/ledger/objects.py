@@ -63,12 +63,15 @@ class Objects:
         self._blobs: dict[str, bytes] = {}
         self._recent: dict[str, bytes] = {}
         """What an apply just wrote or read, it soon asks for again."""
+        self.unwritten: dict[str, bytes] = {}
+        """With their headers: of drafts, and not yet in Git."""
 
     def tree(self, oid: str) -> Tree:
         """What a folder holds; the id `""` is that of an absent, thus empty, one."""
-        if oid not in self._trees:
-            self._trees[oid] = dict(_entries(self._get(oid, "tree"), len(oid) // 2))
-        return self._trees[oid]
+        tree = self._trees.get(oid)
+        if tree is None:
+            tree = self._trees[oid] = dict(_entries(self._get(oid, "tree"), len(oid) // 2))
+        return tree
 
     def read_ahead(self, oids: Iterable[str], *, kind: str) -> None:
         """Read many trees or blobs together: they will be asked for soon. A blob is kept once."""
@@ -147,6 +150,8 @@ class Objects:
                 yield from self.changes(left, right, f"{path}/")
 
     def _get(self, oid: str, kind: str) -> bytes:
+        if (draft := self.unwritten.get(oid)) is not None:
+            return draft.partition(b"\0")[2]
         found = self.git.objects.get(oid)
         if found is None or found.kind != kind:
             hint = "fetch the ledger again from the remote; `git fsck` tells what is damaged"
@@ -155,7 +160,7 @@ class Objects:
 
 
 class Draft:
-    """New blobs and trees, not yet in Git."""
+    """New blobs, trees and commits, not yet in Git; whoever reads `objects` has them already."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
@@ -202,13 +207,23 @@ class Draft:
 
     def write(self) -> None:
         """Have the objects in Git; they are on disk when this returns."""
-        self._objects.git.add_objects(self._new)
-        self._new.clear()
+        new = dict(self._new)
+        self._objects.git.add_objects(new)
+        self._forget(new)
+
+    def drop(self) -> None:
+        """Have nothing to write."""
+        self._forget(dict(self._new))
+
+    def _forget(self, oids: Iterable[str]) -> None:
+        for oid in oids:
+            self._new.pop(oid, None)
+            self._objects.unwritten.pop(oid, None)
 
     def _add(self, kind: str, data: bytes) -> str:
         content = b"%s %d\0%s" % (kind.encode(), len(data), data)
         oid = hashlib.new(self._hash, content, usedforsecurity=False).hexdigest()
-        self._new[oid] = content
+        self._new[oid] = self._objects.unwritten[oid] = content
         return oid
 
 

@@ -60,7 +60,14 @@ class Ledger:
         self.git = git
         self.objects = Objects(git)
         self._snapshot: Snapshot | None = None
+        self._draft = Draft(self.objects)
+        self._staged: list[tuple[Mapping[str, str], Entry]] = []
+        """The files and the entry of each record that is not on disk yet."""
+        self._base: Snapshot | None = None
+        """What the first of these was put on."""
         self._lock = threading.RLock()
+        self._flushing = threading.RLock()
+        """Taken before the other one."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -89,7 +96,8 @@ class Ledger:
 
     def reload(self) -> str:
         """Look at what others in this repository have recorded; the new tip."""
-        with self._lock:
+        with self._flushing, self._lock:
+            self.flush()
             if self._snapshot is not None and self._snapshot.commit != self._ref(REF):
                 self._snapshot = None
             return self.tip
@@ -99,21 +107,69 @@ class Ledger:
 
         Raises :class:`LedgerMoved` if one of the paths has changed since :attr:`tip`.
         """
-        draft = Draft(self.objects)
-        files = {
-            check_path(path): "" if record is None else draft.add_blob(record_data(path, record))
+        with self._flushing:
+            try:
+                self.stage(changes, entry)
+                return self.flush()
+            except BaseException:
+                self._unstage()
+                raise
+
+    def stage(self, changes: Mapping[str, Record | None], entry: Entry) -> None:
+        """As :meth:`record`, but on disk only after :meth:`flush`; here it is read at once."""
+        data = {
+            check_path(path): None if record is None else record_data(path, record)
             for path, record in changes.items()
         }
         with self._lock:
             base = self.snapshot
+            files = {
+                path: "" if text is None else self._draft.add_blob(text)
+                for path, text in data.items()
+            }
+            self._snapshot = self._commit(base, files, entry, self._draft)
+            if not self._staged:
+                self._base = base
+            self._staged.append((files, entry))
+
+    def flush(self) -> str:
+        """Have on disk all that was staged, a commit for each; the new tip.
+
+        What many threads have staged is written by the first of them. Raises as :meth:`record`;
+        nothing is lost then, and another call tries again.
+        """
+        with self._flushing:
             for attempt in range(_LOCAL_ATTEMPTS):
-                written = self._commit(base, files, entry, draft)
-                if self._move(base.commit, written.commit):
-                    self._snapshot = written
-                    return written.commit
+                with self._lock:
+                    if not self._staged:
+                        return self.tip
+                    count, base, top = len(self._staged), self._base, self.snapshot
+                assert base is not None
+                self._draft.write()
+                if self._move(base.commit, top.commit):
+                    with self._lock:
+                        del self._staged[:count]
+                        self._base = top
+                    return top.commit
                 _pause(attempt, 0.2)
-                base = self._follow(base, files)
-        raise self._stuck()
+                with self._lock:
+                    self._stage_again(base)
+            raise self._stuck()
+
+    def _stage_again(self, base: Snapshot) -> None:
+        """Put what is staged on `base` on what others have made of that."""
+        changed = {path: oid for files, _ in self._staged for path, oid in files.items()}
+        self._base = top = self._follow(base, changed)
+        for files, entry in self._staged:
+            top = self._commit(top, files, entry, self._draft)
+        self._snapshot = top
+
+    def _unstage(self) -> None:
+        with self._lock:
+            if self._staged:
+                self._snapshot = self._base
+            self._staged.clear()
+            self._draft.drop()
 
     def ensure_local(self) -> str:
         """The tip, taken from the remote if there is no ledger here: so a fresh clone can plan."""
@@ -143,16 +199,17 @@ class Ledger:
         if not self.git.remote:
             return self.reload()
         theirs = Snapshot(self.objects, self.git.fetch(self.git.remote, REF, FETCHED))
-        for attempt in range(_LOCAL_ATTEMPTS):
-            ours = self.reload()
-            base = self._common(ours, theirs.commit)
-            if base == theirs.commit:
-                return ours
-            forward = base == ours and theirs.serial > 0
-            if self._move(ours, theirs.commit if forward else self._replay(base, ours, theirs)):
-                return self.reload()
-            _pause(attempt, 0.2)
-        raise self._stuck()
+        with self._flushing, self._lock:
+            for attempt in range(_LOCAL_ATTEMPTS):
+                ours = self.reload()
+                base = self._common(ours, theirs.commit)
+                if base == theirs.commit:
+                    return ours
+                forward = base == ours and theirs.serial > 0
+                if self._move(ours, theirs.commit if forward else self._replay(base, ours, theirs)):
+                    return self.reload()
+                _pause(attempt, 0.2)
+            raise self._stuck()
 
     def publish(self) -> str:
         """Bring the local records to the remote, if there is one; the tip that it has then."""
@@ -204,7 +261,7 @@ class Ledger:
         draft: Draft,
         original: Commit | None = None,
     ) -> Snapshot:
-        """A commit on `base`, under no ref yet; by the author of the `original` that it repeats."""
+        """A commit on `base`, in `draft`; by the author of the `original` that it repeats."""
         serial = base.serial + 1
         head = draft.add_blob(head_record(serial))
         tree = draft.add_tree(base.tree, {**files, HEAD: head})
@@ -223,7 +280,6 @@ class Ledger:
             commit = self._commit_signed(new, user, now)
         else:
             commit = draft.add_commit(new, Signature(user.name, user.email, now))
-            draft.write()
         return Snapshot.written(self.objects, commit, tree, serial)
 
     def _commit_signed(self, new: Commit, user: Identity, now: int) -> str:
@@ -266,14 +322,15 @@ class Ledger:
         hint = f"take the remote's side, and plan again: git update-ref {REF} {theirs.commit}"
         start = Snapshot(self.objects, base)
         moved = dict(self.objects.changes(start.tree, theirs.tree))
-        top, tree = theirs, start.tree
+        top, tree, draft = theirs, start.tree, Draft(self.objects)
         for oid, commit in reversed(list(self.chain(ours, until=base))):
             files = dict(self.objects.changes(tree, commit.tree))
             files.pop(HEAD, None)
             _check_apart(moved, files, hint)
             entry = load_entry(oid, commit)
-            top = self._commit(top, files, entry, Draft(self.objects), original=commit)
+            top = self._commit(top, files, entry, draft, original=commit)
             tree = commit.tree
+        draft.write()
         return top.commit
 
     def _common(self, one: str, other: str) -> str:

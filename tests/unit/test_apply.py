@@ -79,6 +79,10 @@ class World:
         self.events.append(f"record {step.address}")
         self.recorded_.append((f"{step.address} {step.action}", outcome.status, dict(records)))
 
+    def settle(self, outcome: Outcome) -> None:
+        assert outcome.step.address in [done.partition(" ")[0] for done, *_ in self.recorded_]
+        self.events.append(f"settle {outcome.step.address}")
+
     def hear(self, event: Event) -> None:
         match event:
             case Started(step=step):
@@ -145,9 +149,11 @@ def test_every_step_is_recorded_when_it_is_done_and_before_the_next(world: World
     assert world.events == [
         "start stage.m.train",
         "record stage.m.train",
+        "settle stage.m.train",
         "end stage.m.train done",
         "start model.m",
         "record model.m",
+        "settle model.m",
         "end model.m done",
     ]
     assert world.recorded_[0] == ("stage.m.train run", Status.DONE, {"stage.m.train": STATE})
@@ -476,7 +482,7 @@ def test_with_one_job_one_step_is_done_after_the_other(world: World) -> None:
         step("gate.a.good", Action.EVALUATE, "stage.a.train"),
         step("gate.b.good", Action.EVALUATE, "stage.b.train"),
     )
-    assert [event for event in world.events if not event.startswith("record")] == [
+    assert [event for event in world.events if not event.startswith(("record", "settle"))] == [
         "start stage.a.train",
         "end stage.a.train failed",
         "start stage.b.train",
