@@ -45,10 +45,14 @@ from mlspec.spec.flows import Flows
 from mlspec.spec.load import Loaded
 from mlspec.spec.models import Dataset, Deployment, Model, Spec, Stage
 from mlspec.spec.paths import parents
+from mlspec.spec.repeated import Repeated
 from mlspec.worktree import Worktree
 
 MOST_BYTES_IN_GIT = 10 * 1024 * 1024
 """Data of a team's own that are new and larger are kept in storage, not in Git."""
+
+MOST_ALIKE = 10
+"""Problems of one code that are told, with their places; more are counted."""
 
 BLOCKS = (".gitattributes",)
 """Files that people own and mlspec keeps a block of."""
@@ -80,9 +84,13 @@ class Resolver:
         self.spec: Spec = loaded.spec
         self.worktree = worktree
         self.git_files = git_files
-        self.problems: list[Diagnostic] = []
+        self._problems = Repeated(MOST_ALIKE, "others")
         self.dataset_paths = {d.path: name for name, d in self.spec.datasets.items()}
         self.storage = tuple(f"file.{g.path}" for g in compile_storage(self.spec.storage))
+
+    @property
+    def problems(self) -> list[Diagnostic]:
+        return self._problems.told
 
     @property
     def requirements(self) -> str | None:
@@ -331,5 +339,6 @@ class Resolver:
         return {m[1].lower().replace("_", "-"): m[2] for m in found if m}
 
     def problem(self, code: str, message: str, address: str, field: str, hint: str) -> None:
-        place = self.loaded.place(address)
-        self.problems.append(Diagnostic(code, message, address, field, place, hint))
+        if self._problems.is_new((code, message), code):
+            place = self.loaded.place(address)
+            self.problems.append(Diagnostic(code, message, address, field, place, hint))

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from os.path import normpath
 from pathlib import Path
@@ -36,6 +36,7 @@ from mlspec.spec.invalid import explain
 from mlspec.spec.literals import check_literals
 from mlspec.spec.matrix import Expanded, expand_matrices
 from mlspec.spec.models import Spec
+from mlspec.spec.repeated import Repeated
 from mlspec.spec.sections import merge
 from mlspec.spec.show import show
 from mlspec.spec.tree import Node, Problem, diagnose, find
@@ -248,36 +249,22 @@ def _locate(
 
     One that members of a matrix share is there once, and of those alike the first few are.
     """
-    shared: dict[tuple[object, ...], int] = {}
-    alike: dict[tuple[object, ...], list[int]] = {}
-    located: list[Diagnostic] = []
-    for problem in problems:
+    found = Repeated(MAX_ALIKE, "other members")
+    for index, problem in enumerate(problems):
         whole = top if problem.path[:1] == ("defaults",) else expanded.top
         each = diagnose(problem, whole)
         if each.place in said:
             continue
+        same: Hashable = index
+        kind: Hashable = index
         matrix = expanded.matrix_at(problem.path)
         if matrix is not None:
-            key = (matrix, each.code, each.message, each.field, each.place)
+            same = (matrix, each.code, each.message, each.field, each.place)
             steps = tuple(step for step in problem.path[2:] if isinstance(step, str))
             kind = (matrix, steps, each.code, _VARYING.sub("", each.message))
-            group = alike.setdefault(kind, [])
-            if key in shared:
-                first = shared[key]
-                located[first] = replace(located[first], hint=_of_others(problem.hint))
-                continue
-            if len(group) == MAX_ALIKE:
-                last = located[group[-1]]
-                located[group[-1]] = replace(last, more=last.more + 1)
-                continue
-            shared[key] = len(located)
-            group.append(len(located))
-        located.append(each)
-    return located
-
-
-def _of_others(hint: str) -> str:
-    return f"{hint} (other members have it too)" if hint else "other members have it too"
+        if found.is_new(same, kind):
+            found.told.append(each)
+    return found.told
 
 
 def _check(

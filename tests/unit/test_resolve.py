@@ -181,6 +181,21 @@ def test_a_script_that_is_not_there_is_reported(resolved: Resolve) -> None:
     assert [d.code for d in caught.value.diagnostics] == ["MLS605"]
 
 
+def test_what_many_members_lack_is_told_a_few_times_and_counted(resolved: Resolve) -> None:
+    spec = (
+        "mlspec: 1\nproject: p\nmodels:\n  shop:\n    matrix: {from: shops.csv}\n    stages:\n"
+        "      train: {command: python src/no.py, inputs: ['data/${matrix.shop}.csv']}\n"
+    )
+    shops = "".join(f"s{number}\n" for number in range(50))
+    with pytest.raises(SpecError) as caught:
+        resolved({"mlspec.yaml": spec, "shops.csv": f"shop\n{shops}"})
+    scripts = [each for each in caught.value.diagnostics if each.code == "MLS605"]
+    inputs = [each for each in caught.value.diagnostics if each.code == "MLS602"]
+    assert [each.hint.rpartition(" (")[2] for each in scripts] == ["others have it too)"]
+    assert [each.more for each in inputs] == [*[0] * 9, 40]
+    assert all(each.place is not None for each in inputs)
+
+
 def test_the_same_input_gives_the_same_bytes(resolved: Resolve) -> None:
     first, second = resolved(), resolved()
     assert [f.generated for f in first.of(FileResource)] == [
