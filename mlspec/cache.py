@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-FORMAT = 2
+FORMAT = 3
 PATIENCE = 0.2
 """Seconds to wait for another process that writes."""
 

@@ -169,7 +169,7 @@ def _survey(
             break
         live |= served
     memo.keep(
-        (seen | _seen(facts, looks, resolver)).values(),
+        (seen | _seen(facts, looks)).values(),
         looks.keys() | seen.keys(),
         now,
         departing=[
@@ -207,7 +207,7 @@ def _survey_files(resolver: Resolver, worktree: Worktree, snapshot: Snapshot, me
             observed.files.update(readings.files)
         else:
             look = _Look(name, resources, frozenset(watch.paths))
-            seen |= _seen(facts, {name: look}, resolver, settled=False)
+            seen |= _seen(facts, {name: look}, settled=False)
     desired = resolver.desired((*project, *files))
     observe_surroundings(desired, worktree, observed)
     known = (name for shard in memo.changed for name in now.folders(shard))
@@ -290,7 +290,7 @@ def _sift(
         resources = (each for look in alone.values() for each in look.resources)
         desired = resolver.desired(resources)
         facts = survey_alone(desired, readings, Recorded(snapshot), contents)
-        found = _seen(facts, alone, resolver)
+        found = _seen(facts, alone)
         done = {name: each for name, each in found.items() if each.settled}
         seen |= done
         rest = {name: look for name, look in batch.items() if name not in done}
@@ -332,9 +332,7 @@ def _read(resolver: Resolver, worktree: Worktree, into: Observed, name: str) -> 
     return _Look(name, resources, frozenset(watch.paths))
 
 
-def _seen(
-    facts: Facts, looks: Mapping[str, _Look], resolver: Resolver, *, settled: bool = True
-) -> dict[str, Seen]:
+def _seen(facts: Facts, looks: Mapping[str, _Look], *, settled: bool = True) -> dict[str, Seen]:
     """The models whose files are written, and that take nothing from others but files and data.
 
     Not `settled`: `facts` are only of files, so whether more is needed is not known.
@@ -348,7 +346,7 @@ def _seen(
             settled=settled and not any(each.address in facts.steps for each in look.resources),
             resources=len(look.resources),
             held=(facts.held[address],) if (address := f"model.{name}") in facts.held else (),
-            version=facts.outlooks[name].version if settled and name in resolver.deployed else None,
+            version=facts.outlooks[name].version if settled else None,
         )
         for name, look in looks.items()
         if not look.has_made_code

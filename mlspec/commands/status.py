@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlspec.commands.failures import load_failures
 from mlspec.ledger.history import last_of
@@ -16,7 +16,10 @@ from mlspec.reconcile import Project, open_project
 from mlspec.render.alike import counted, fold, listed, name_of, nameless
 from mlspec.render.console import Console
 from mlspec.render.style import Style, escape
-from mlspec.resources import DeploymentResource, ModelResource
+from mlspec.resources import DeploymentResource
+
+if TYPE_CHECKING:
+    from mlspec.selection import Selected
 
 MOST_ROWS = 20
 """Rows that are all shown; of more, those in step are counted and others that are alike are one."""
@@ -35,32 +38,23 @@ def status(
     with open_project(start, select) as project:
         project.ledger.refresh(console.note)
         selected = project.selected
-        facts = project.survey()
+        facts = project.facts
         whole = project.plan_of(facts)
         plan = whole if selected is None else project.plan_of(facts, selected)
         partial = _partial(project, whole)
         waiting = {step.address: step for step in plan.steps}
         held = {item.address: item.reason for item in plan.held}
-        of_models = _by_model(plan)
+        steps = _by_model(plan)
         recorded = facts.recorded
-        models = []
-        for model in project.desired.of(ModelResource):
-            own = (*model.stages, *model.gates, model.address)
-            if selected is not None and selected.addresses.isdisjoint(own):
-                continue
-            steps = of_models.get(model.address, [])
-            models.append(
-                {
-                    "address": model.address,
-                    "version": _version(model, facts),
-                    "newest": _newest(model, facts),
-                    "state": _state(len(steps), held.get(model.address)),
-                    "note": held.get(model.address) or (steps[0].reason if steps else ""),
-                }
-            )
+        names = _selected_models(project, selected)
+        resources = tuple(facts.desired.of(DeploymentResource))
+        brief = not (as_json or show_all or select) and len(names) + len(resources) > MOST_ROWS
+        models = [
+            _model(name, facts, steps.get(f"model.{name}", []), held, brief=brief) for name in names
+        ]
         deployments = [
             _deployment(project, resource, recorded.deployed(resource.address), waiting, held)
-            for resource in project.desired.of(DeploymentResource)
+            for resource in resources
             if selected is None or resource.address in selected
         ]
         pending = len(plan.steps)
@@ -69,7 +63,7 @@ def status(
         about = {"selection": plan.selection, "partial": partial}
         console.say_json({"models": models, "deployments": deployments, "steps": pending, **about})
         return 0
-    _render(console, models, deployments, pending, plan.selection, failed, show_all=show_all)
+    _render(console, models, deployments, pending, plan.selection, failed, brief=brief)
     if partial is not None:
         left = (
             f"{counted(partial['steps'], 'step')} {'is' if partial['steps'] == 1 else 'are'} left"
@@ -109,16 +103,45 @@ def _partial(project: Project, whole: Plan) -> dict[str, Any] | None:
     return {"selection": last.selection, "steps": len(left), "left": left}
 
 
-def _version(model: ModelResource, facts: Facts) -> int | None:
+def _selected_models(project: Project, selected: Selected | None) -> list[str]:
+    names = sorted(project.loaded.spec.models)
+    if selected is None:
+        return names
+    return [name for name in names if not selected.addresses.isdisjoint(_parts(project, name))]
+
+
+def _parts(project: Project, name: str) -> Iterator[str]:
+    """The addresses of a model and of all that belongs to it."""
+    yield f"model.{name}"
+    interface = project.loaded.interfaces[name]
+    yield from (f"stage.{name}.{stage}" for stage in interface.stages)
+    yield from (f"gate.{name}.{gate}" for gate in interface.gates)
+
+
+def _model(
+    name: str, facts: Facts, steps: Sequence[Step], held: Mapping[str, str], *, brief: bool
+) -> dict[str, Any]:
+    """The row of a model; if it is in step and the row is not shown, the ledger is not asked."""
+    address = f"model.{name}"
+    state = _state(len(steps), held.get(address))
+    shown = not brief or state != _IN_STEP
+    recorded = facts.recorded.model_state(name) if shown else None
+    return {
+        "address": address,
+        "version": _version(name, facts),
+        "newest": recorded.version if recorded else None,
+        "state": state,
+        "note": held.get(address) or (steps[0].reason if steps else ""),
+    }
+
+
+def _version(name: str, facts: Facts) -> int | None:
     """The version that the spec, the code and the data of now have, if they have one."""
-    fingerprint = facts.fingerprints.get(model.address)
-    candidate = facts.recorded.candidate(model.name, fingerprint) if fingerprint else None
+    if f"model.{name}" not in facts.desired.resources:
+        return facts.settled.versions.get(name)
+    fingerprint = facts.fingerprints.get(f"model.{name}")
+    candidate = facts.recorded.candidate(name, fingerprint) if fingerprint else None
     return candidate.version if candidate else None
-
-
-def _newest(model: ModelResource, facts: Facts) -> int | None:
-    state = facts.recorded.model_state(model.name)
-    return state.version if state else None
 
 
 def _state(steps: int, held: str | None) -> str:
@@ -169,17 +192,16 @@ def _render(
     selection: str,
     failed: Mapping[str, str],
     *,
-    show_all: bool,
+    brief: bool,
 ) -> None:
     for row in (*models, *deployments):
         row["note"] = "; ".join(filter(None, [row["note"], failed.get(row["address"])]))
     rows = [(row, _of_model(row, console.style)) for row in models]
     rows += [(row, _of_deployment(row, console.style)) for row in deployments]
-    short = len(rows) > MOST_ROWS and not show_all and not selection
-    groups = _folded(rows) if short else ([row] for row in rows)
+    groups = _folded(rows) if brief else ([row] for row in rows)
     for alike in groups:
         console.say(f"{listed([row['address'] for row, _ in alike])}: {alike[0][1]}")
-    if short:
+    if brief:
         in_step = sum(row["state"] == _IN_STEP for row, _ in rows)
         console.say(f"{in_step} of {len(rows)} in step; `mlspec status --all` has a row for each.")
     option = f" --select {quote(selection)}" if selection else ""

@@ -66,8 +66,7 @@ class Outlook:
 class Settled:
     """Models that need nothing, as was found before, and are not looked at again.
 
-    `resources` is how many they are made of. `versions` are the accepted ones, of those that have a
-    deployment.
+    `resources` is how many they are made of. `versions` are the accepted ones, where there is one.
     """
 
     resources: int = 0
