@@ -12,7 +12,7 @@ import os
 import secrets
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -54,20 +54,20 @@ def write_atomic(path: Path, text: str, *, mode: int = 0o644) -> None:
 def write_together(
     files: Mapping[str, bytes],
     *,
-    mode: int = 0o666,
+    read_only: Container[str] = (),
     prefix: str = ".mlspec-",
     written_out: bool = True,
 ) -> None:
     """Replace files by path, each whole or as it was.
 
     All are on disk before anything is that is made durable later: with a journal that keeps the
-    order, this needs no fsync. `mode` is what the umask leaves of it. Raises :class:`OSError`, with
-    some files new and some old. If not `written_out`, a crash of the system may tear them: for what
-    is compared with what it should be, and made again.
+    order, this needs no fsync. Those in `read_only` nobody may write to; else the umask says who.
+    Raises :class:`OSError`, with some files new and some old. If not `written_out`, a crash of the
+    system may tear them: for what is compared with what it should be, and made again.
     """
     pending = iter(files.items())
     while some := dict(itertools.islice(pending, _OPEN_AT_ONCE)):
-        _write_some(some, mode, prefix, written_out)
+        _write_some(some, read_only, prefix, written_out)
 
 
 def write_out(descriptors: Iterable[int]) -> bool:
@@ -113,7 +113,9 @@ _START, _WAIT = 2, 1 | 4
 """For `sync_file_range`: start to write the data out; wait until that is done."""
 
 
-def _write_some(files: Mapping[str, bytes], mode: int, prefix: str, written_out: bool) -> None:
+def _write_some(
+    files: Mapping[str, bytes], read_only: Container[str], prefix: str, written_out: bool
+) -> None:
     temporary: dict[str, str] = {}
     descriptors: list[int] = []
     folders: set[str] = set()
@@ -122,6 +124,7 @@ def _write_some(files: Mapping[str, bytes], mode: int, prefix: str, written_out:
         for number, (path, data) in enumerate(files.items()):
             folder = path.rpartition("/")[0] or (os.sep if path.startswith(os.sep) else os.curdir)
             temporary[path] = f"{folder}/{unique}{number}"
+            mode = 0o444 if path in read_only else 0o666
             try:
                 descriptor = os.open(temporary[path], _NEW, mode)
             except FileNotFoundError:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlspec.atomic import write_together
 from mlspec.dvc.hashing import FileDigest, dir_listing, md5_of_bytes, md5_of_dir, md5_of_file
 from mlspec.dvc.lock import LockedPath, LockEntry, dump_entry, entry_as_dict, with_entry
 from mlspec.dvc.objects import SMALL, ObjectFolder
@@ -66,7 +65,6 @@ def commit_stage(
             cache.add_file(md5, file)
         if output.listing is not None:
             cache.add_bytes(output.locked.md5, output.listing)
-    cache.flush()
 
     entry = LockEntry(stage.cmd, deps, params, tuple(output.locked for output in outputs))
     alone = dump_entry(entry)
@@ -74,7 +72,7 @@ def commit_stage(
     if (run := _run_cache(root, entry)) is not None:
         files[str(run)] = alone.encode()
     files[str(lock)] = with_entry(before, name, entry, alone=alone).encode()
-    write_together(files)
+    cache.flush(then=files)
 
 
 def _check_plain(root: Path, stage: PipelineStage) -> None:
@@ -87,8 +85,9 @@ def _check_plain(root: Path, stage: PipelineStage) -> None:
             raise Unusual
         folders |= {path[:at] for at, char in enumerate(path) if char == "/"}
     for folder in folders:
-        whole = root / folder
-        if whole.is_symlink() or (whole / _IGNORES).exists() or (whole / ".dvc").exists():
+        whole = f"{root}/{folder}"
+        odd = (f"{whole}/{_IGNORES}", f"{whole}/.dvc")
+        if os.path.islink(whole) or any(map(os.path.exists, odd)):  # noqa: PTH114
             raise Unusual
 
 

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 _PIECE = 32768
 DIRECTORY = ".dir"
@@ -57,9 +57,9 @@ def md5_of_bytes(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def object_path(md5: str) -> PurePosixPath:
+def object_path(md5: str) -> str:
     """Where the object of that digest lies below a cache or a storage folder."""
-    return PurePosixPath("files", "md5", md5[:2], md5[2:])
+    return f"files/md5/{md5[:2]}/{md5[2:]}"
 
 
 def _md5() -> hashlib._Hash:

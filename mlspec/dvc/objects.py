@@ -14,6 +14,7 @@ import json
 import os
 import secrets
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 from mlspec.atomic import sync_folder, write_out, write_together
@@ -39,7 +40,7 @@ class ObjectFolder:
 
     def path(self, md5: str) -> Path:
         """Where the object of that digest lies, or would."""
-        return self._root / object_path(md5)
+        return Path(f"{self._root}/{object_path(md5)}")
 
     def has(self, md5: str) -> bool:
         """Whether the object is there and whole: one that can be written to is looked into."""
@@ -95,10 +96,10 @@ class ObjectFolder:
         elif not self.has(md5):
             self._copy(source, md5)
 
-    def flush(self) -> None:
-        """Write what is waiting to be written."""
+    def flush(self, then: Mapping[str, bytes] | None = None) -> None:
+        """Write what is waiting to be written, and other files, by path, after it."""
         small, self._small, self._waiting = self._small, {}, 0
-        write_together(small, mode=_MODE, prefix=".")
+        write_together({**small, **(then or {})}, read_only=small, prefix=".")
 
     def _copy(self, source: Path, md5: str) -> None:
         target = self.path(md5)

@@ -52,7 +52,7 @@ class Scm:
 
     def ignored(self, paths: Iterable[str]) -> frozenset[str]:
         """Those of `paths` that any of Git's files of patterns has it ignore."""
-        texts: dict[Path, str] = {}
+        texts: dict[str, str] = {}
         doubtful = [path for path in paths if self._may_be_ignored(path, texts)]
         if not doubtful:
             return frozenset()
@@ -62,15 +62,16 @@ class Scm:
             raise self._git.failure("check-ignore", said.stderr)
         return frozenset(said.stdout.decode().split("\0"))
 
-    def _may_be_ignored(self, path: str, texts: dict[Path, str]) -> bool:
+    def _may_be_ignored(self, path: str, texts: dict[str, str]) -> bool:
         """`texts` are the files of patterns that were read already."""
         parts = path.split("/")
         files = [(self._exclude, 0), (self._excludes, 0)]
         files += [(self._beside("/".join(parts[: at + 1])), at) for at in range(len(parts))]
         for file, at in files:
-            if file not in texts:
-                texts[file] = self._text(file)
-            if texts[file] and _may_match(texts[file], parts[at:]):
+            text = texts.get(file)
+            if text is None:
+                text = texts[file] = self._text(file)
+            if text and _may_match(text, parts[at:]):
                 return True
         return False
 
@@ -85,35 +86,37 @@ class Scm:
             size = os.fstat(descriptor).st_size
             if os.write(descriptor, line) != len(line):
                 os.ftruncate(descriptor, size)
-                raise OSError(28, os.strerror(28), str(self._beside(path)))
+                raise OSError(28, os.strerror(28), self._beside(path))
         finally:
             os.close(descriptor)
 
-    def _text(self, path: Path) -> str:
+    def _text(self, path: str) -> str:
         try:
-            return path.read_bytes().decode()
+            with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+                return file.read().decode()
         except FileNotFoundError:
             return ""
         except ValueError as error:
             raise Unusual from error
 
-    def _beside(self, path: str) -> Path:
-        return (self._root / path).with_name(".gitignore")
+    def _beside(self, path: str) -> str:
+        folder, slash, _ = path.rpartition("/")
+        return f"{self._root}/{folder}{slash}.gitignore"
 
     @cached_property
-    def _exclude(self) -> Path:
-        return self._root / self._git.run("rev-parse", "--git-path", "info/exclude")
+    def _exclude(self) -> str:
+        return str(self._root / self._git.run("rev-parse", "--git-path", "info/exclude"))
 
     @cached_property
     def _index(self) -> Path:
         return self._root / self._git.run("rev-parse", "--git-path", "index")
 
     @cached_property
-    def _excludes(self) -> Path:
+    def _excludes(self) -> str:
         """The user's own file of patterns."""
         given = self._git.config.get("core.excludesfile")
         home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-        return Path(given or f"{home}/git/ignore").expanduser()
+        return os.path.expanduser(given or f"{home}/git/ignore")  # noqa: PTH111
 
 
 def _entry(path: str) -> str:

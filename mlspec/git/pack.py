@@ -80,7 +80,7 @@ class Packs:
         index = _index(entries, checksum, self._format)
         try:
             files = {f"{path}.pack": pack, f"{path}.idx": index}
-            write_together(files, mode=0o444, prefix=_TEMPORARY)
+            write_together(files, read_only=files, prefix=_TEMPORARY)
         except OSError as error:
             raise GitError(
                 f"cannot write {error.filename or path}: {error.strerror or error}",

@@ -114,7 +114,7 @@ def test_text_that_is_not_unicode(tmp_path: Path) -> None:
 def test_many_files_at_once(tmp_path: Path) -> None:
     files = {str(tmp_path / f"{number}"): b"%d" % number * (number % 3) for number in range(600)}
     (tmp_path / "7").write_text("old")
-    write_together(files, mode=0o444)
+    write_together(files, read_only=files)
     assert {str(path): path.read_bytes() for path in tmp_path.iterdir()} == files
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o444}
 
