@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import chart, report
-from benchmarks.generate import SPECS, data_path, set_rate
+from benchmarks.generate import SPECS, commit, data_path, set_rate
 from benchmarks.measure import DVC, MLSPEC, PYTHON, Samples, machine, run
 
 RESULTS = Path(__file__).parent / "results"
@@ -153,12 +153,22 @@ def _remove_generated(root: Path) -> None:
 
 
 def _measure_apply(results: Results, folder: Path, stages: int, runs: int) -> None:
-    """Stages that copy a file: what is left is what mlspec and DVC do around them."""
+    """Stages that copy a file: what is left is what mlspec and DVC do around them.
+
+    All begin with the same tree, whose pipelines are generated and committed. Copies of it are kept
+    to the end: the disk would still be at work on what was deleted while the next run is measured.
+    """
     base = _unapplied(folder, "copies", stages // 2)
+    run((MLSPEC, "compile"), base)
+    commit(base, "Pipelines")
     _say(f"apply {stages} stages")
 
-    def measured(work: str) -> Samples:
-        return results.setdefault(work, {}).setdefault(stages, Samples())
+    def measured(work: str, number: int) -> Path:
+        root = base.with_name(f"{base.name}-{work}-{number}".replace(" ", "-"))
+        shutil.copytree(base, root, symlinks=True)
+        command = commands[work]
+        results.setdefault(work, {}).setdefault(stages, Samples()).run(command, root)
+        return root
 
     shops = sorted(path.name for path in (base / "shops").iterdir())
     files = ("data.csv", "prepared.csv", "model.json")
@@ -167,17 +177,23 @@ def _measure_apply(results: Results, folder: Path, stages: int, runs: int) -> No
         for shop in shops
         for read, written in pairwise(files)
     ]
-    one_by_one = "\n".join(f"/bin/sh -c '{copy}'" for copy in copies)
-    for _ in range(min(runs, 3)):
-        with _copy(base) as root:
-            measured("the commands alone").run(("/bin/sh", "-c", one_by_one), root)
-        with _copy(base) as root:
-            measured("apply").run((MLSPEC, "apply", "--yes"), root)
+    commands = {
+        "the commands alone": (
+            "/bin/sh",
+            "-c",
+            "\n".join(f"/bin/sh -c '{copy}'" for copy in copies),
+        ),
+        "apply": (MLSPEC, "apply", "--yes"),
+        "dvc repro": (DVC, "repro", "--all-pipelines", "--quiet"),
+    }
+    roots = [base]
+    for number in range(min(runs, 3)):
+        roots += [measured(work, number) for work in commands]
+    for root in roots:
+        if f"{base.name}-apply" in root.name:
             run(PLAN, root)
-        with _copy(base) as root:
-            run((MLSPEC, "compile"), root)
-            measured("dvc repro").run((DVC, "repro", "--all-pipelines", "--quiet"), root)
-    shutil.rmtree(base)
+        shutil.rmtree(root)
+    time.sleep(RACE)
 
 
 def _measure_jobs(results: Results, folder: Path, stages: int) -> None:
