@@ -107,10 +107,6 @@ class Graph:
                 return deployment is not None and target in deployment.targets
         return address in self._files
 
-    def members(self, matrix: str) -> Sequence[str]:
-        """The models that one with a `matrix` stands for; none for any other name."""
-        return self._matrices.get(matrix, ())
-
     def unit(self, model: str) -> Iterator[str]:
         """A model with its stages and gates."""
         yield f"model.{model}"
@@ -211,7 +207,8 @@ class Graph:
                 yield writers[given]
 
     @cached_property
-    def _matrices(self) -> Mapping[str, Sequence[str]]:
+    def matrices(self) -> Mapping[str, Sequence[str]]:
+        """Of each model that is written with a `matrix`, those that it stands for."""
         return self._find_matrices()
 
     @cached_property

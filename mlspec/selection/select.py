@@ -138,13 +138,15 @@ class _Evaluation:
         if name.text in self._graph.spec.deployments:
             hint = f"there is a deployment of that name: deployment.{name.text}"
         else:
-            hint = did_you_mean(name.text, (*self._graph.models, *self._graph.spec.datasets))
+            graph = self._graph
+            known = (*graph.matrices, *graph.models, *graph.spec.datasets)
+            hint = did_you_mean(name.text, known)
         message = f"no model and no dataset has the name `{name.text}`"
         raise _error(message, name.span, hint or _FORMS)
 
     def _refuse_matrix(self, name: Name, kind: str, model: str, inner: str = "") -> None:
         """Raise if a model is named that a `matrix` makes many of, with what selects them all."""
-        members = self._graph.members(model) if kind in ("model", "stage", "gate") else ()
+        members = self._graph.matrices.get(model) if kind in ("model", "stage", "gate") else ()
         if not members:
             return
         own = f"{model}-"

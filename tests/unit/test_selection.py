@@ -463,6 +463,16 @@ def test_a_matrix_is_not_taken_for_a_model(
     )
 
 
+def test_a_misspelt_matrix_is_told_apart_from_its_members(tmp_path: Path) -> None:
+    text = f"mlspec: 1\nproject: x\nmodels: {{tumours: {{matrix: {{r: [a, b]}}, {STAGES}}}}}\n"
+    (tmp_path / "mlspec.yaml").write_text(text)
+    loaded = load_spec(tmp_path)
+    graph = Graph(loaded.spec, loaded.interfaces, partial(read_matrices, tmp_path, loaded.files))
+    with pytest.raises(SelectionError) as error:
+        select(parse("tumors"), graph, lambda _: ())
+    assert error.value.hint == "did you mean `tumours`?"
+
+
 def test_members_are_not_looked_for_while_all_names_are_known(tmp_path: Path) -> None:
     (tmp_path / "mlspec.yaml").write_text(f"mlspec: 1\nproject: x\nmodels: {{a: {{{STAGES}}}}}\n")
     loaded = load_spec(tmp_path)
