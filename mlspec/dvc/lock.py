@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -226,7 +226,7 @@ def _spliced(text: str, stage: str, entry: LockEntry, alone: str) -> str | None:
         else:
             return None
     lines = alone.splitlines(keepends=True)
-    if any(len(line) > WIDE for line in lines) or "\n" in "".join(_strings(entry_as_dict(entry))):
+    if any(len(line) > WIDE for line in lines) or r"\n" in json.dumps(entry_as_dict(entry)):
         lines = dump_lock({stage: entry}).splitlines(keepends=True)[2:]
     else:
         lines = [f"  {stage}:\n", *(f"    {line}" for line in lines)]
@@ -235,18 +235,6 @@ def _spliced(text: str, stage: str, entry: LockEntry, alone: str) -> str | None:
     at = next((at for at, block in enumerate(blocks) if block[0] == lines[0]), len(blocks))
     blocks[at : at + 1] = [lines]
     return _HEAD + "".join(line for block in blocks for line in block)
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _strings(key)
-            yield from _strings(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _strings(inner)
 
 
 def _unshared(entry: LockEntry) -> Any:

@@ -109,6 +109,7 @@ class ObjectFolder:
             with source.open("rb") as read, temporary.open("xb") as write:
                 try:
                     fcntl.ioctl(write.fileno(), _CLONE, read.fileno())
+                    found = md5_of_file(temporary)
                 except OSError as error:
                     if error.errno == errno.ENOSPC:
                         raise
@@ -116,8 +117,9 @@ class ObjectFolder:
                     while piece := read.read(_PIECE):
                         digest.update(piece)
                         write.write(piece)
-                    if digest.hexdigest() != md5.removesuffix(DIRECTORY):
-                        raise _changed(source) from None
+                    found = digest.hexdigest()
+                if found != md5.removesuffix(DIRECTORY):
+                    raise _changed(source)
                 os.fchmod(write.fileno(), _MODE)
                 write.flush()
                 ordered = write_out([write.fileno()])

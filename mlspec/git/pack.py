@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import threading
 import zlib
 from collections.abc import Iterable, Mapping
@@ -101,16 +102,9 @@ def _index(entries: Mapping[bytes, bytes], checksum: bytes, object_format: str) 
     counts = [0] * 256
     for oid, _, _ in rows:
         counts[oid[0]] += 1
-    index = b"".join(
-        (
-            _INDEX,
-            _numbers(accumulate(counts)),
-            *(oid for oid, _, _ in rows),
-            _numbers(crc for _, crc, _ in rows),
-            _numbers(start for _, _, start in rows),
-            checksum,
-        )
-    )
+    oids, sums, places = zip(*rows, strict=True)
+    fanout = _numbers(accumulate(counts))
+    index = b"".join((_INDEX, fanout, *oids, _numbers(sums), _numbers(places), checksum))
     return index + _digest(index, object_format)
 
 
@@ -123,7 +117,8 @@ def _sync(path: str) -> None:
 
 
 def _numbers(values: Iterable[int]) -> bytes:
-    return b"".join(value.to_bytes(4, "big") for value in values)
+    numbers = tuple(values)
+    return struct.pack(f">{len(numbers)}I", *numbers)
 
 
 def _digest(data: bytes, object_format: str) -> bytes:
