@@ -121,6 +121,19 @@ def survey_file_changes(
         return _survey_files(resolver, worktree, snapshot, memo)
 
 
+def survey_model(resolver: Resolver, worktree: Worktree, snapshot: Snapshot, name: str) -> Facts:
+    """What :func:`mlspec.planner.survey` finds of a model, and of those it takes from."""
+    observed = Observed({}, {}, {}, {}, place_of(worktree.root))
+    recorded = Recorded(snapshot)
+    project = tuple(resolver.project())
+    observe_resources(project, worktree, observed)
+    contents = _contents(resolver.desired(project), observed, recorded)
+    looks: dict[str, _Look] = {}
+    _look(resolver, worktree, observed, (name,), looks)
+    resources = (each for look in looks.values() for each in look.resources)
+    return survey_alone(resolver.desired(resources), observed, recorded, contents)
+
+
 @contextmanager
 def _no_collection() -> Iterator[None]:
     """Nothing that is made has cycles: looking for them would take a third of a cold plan."""

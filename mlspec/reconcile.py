@@ -21,7 +21,7 @@ from mlspec.atomic import OWN, make_own_folder
 from mlspec.cache import Cache
 from mlspec.errors import MlspecError
 from mlspec.git import Git, GitError
-from mlspec.incremental import survey_changes, survey_file_changes
+from mlspec.incremental import survey_changes, survey_file_changes, survey_model
 from mlspec.ledger.snapshot import Snapshot
 from mlspec.ledger.state import Recorded, load_recorded
 from mlspec.ledger.store import Ledger
@@ -136,6 +136,11 @@ class Project:
         """The three readings of this moment of everything, and what follows from them."""
         return survey(self.desired, self.observe(), self.recorded(), self.leave)
 
+    def survey_model(self, name: str) -> Facts:
+        """As :meth:`survey`, of one model and of what it takes from."""
+        self.ledger.reload()
+        return survey_model(self.resolver, self.worktree, self.ledger.snapshot, name)
+
     def look(self, facts: Facts, address: str) -> Facts:
         """`facts` with new readings of what is at `address`, of its model and of what this reads.
 
@@ -160,9 +165,10 @@ class Project:
     def destroy_plan(self) -> Plan:
         """A plan that stops and forgets every deployment."""
         self.ledger.ensure_local()
+        deployments = self.resolver.desired(self.resolver.deployments())
         return make_destroy_plan(
-            self.desired,
-            self.observe(),
+            deployments,
+            observe(deployments, self.worktree),
             self.recorded(),
             commit=self.git.head(),
             ledger=self.ledger.tip,

@@ -62,7 +62,7 @@ def apply(start: Path, console: Console, options: ApplyOptions) -> int:
         asks = not options.yes and saved is None
         check_deletes(
             made,
-            project.desired,
+            project.loaded.spec,
             allowed=options.allow_delete or (asks and console.interactive),
             allow_empty=options.allow_empty,
         )

@@ -64,7 +64,8 @@ def logs(start: Path, console: Console, *, name: str, lines: int, every: bool) -
 def _find(project: Project, name: str) -> DeploymentResource:
     """By address, by `NAME@TARGET`, or by name when it has one target."""
     wanted = name.removeprefix("deployment.")
-    all_resources = list(project.desired.of(DeploymentResource))
+    deployments = project.resolver.desired(project.resolver.deployments())
+    all_resources = list(deployments.of(DeploymentResource))
     found = [r for r in all_resources if wanted in (r.name, f"{r.name}@{r.target}")]
     if len(found) == 1:
         return found[0]

@@ -11,7 +11,7 @@ from mlspec.commands.named import find_address, unknown_address
 from mlspec.errors import MlspecError
 from mlspec.ledger.records import Version
 from mlspec.ledger.state import Recorded
-from mlspec.reconcile import open_project
+from mlspec.reconcile import Project, open_project
 from mlspec.render.console import Console
 from mlspec.render.style import escape
 
@@ -20,16 +20,25 @@ def show(start: Path, console: Console, *, address: str, as_json: bool) -> int:
     """Everything that the ledger knows of an address or of a name alone; `NAME@N` is a version."""
     with open_project(start) as project:
         project.ledger.refresh(console.note)
-        recorded, fingerprints = project.recorded(), dict[str, str]()
-        with suppress(MlspecError):  # the ledger can be read while the spec is broken
-            fingerprints = project.survey().fingerprints
-        shown = _describe(find_address(address, recorded), recorded, fingerprints)
+        recorded = project.recorded()
+        found = find_address(address, recorded)
+        shown = _describe(found, recorded, _fingerprints(project, found))
     if as_json:
         console.say_json(shown)
     else:
         for line in _lines(shown, ""):
             console.say(line)
     return 0
+
+
+def _fingerprints(project: Project, address: str) -> Mapping[str, str]:
+    """Those of now, by address; none while the spec is broken, for the ledger can be read then."""
+    kind, _, rest = address.partition(".")
+    name = rest.partition(".")[0].partition("@")[0]
+    with suppress(MlspecError):
+        if kind in ("model", "stage", "gate") and name in project.loaded.spec.models:
+            return project.survey_model(name).fingerprints
+    return {}
 
 
 def _describe(address: str, recorded: Recorded, fingerprints: Mapping[str, str]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from mlspec.resources import (
 
 if TYPE_CHECKING:
     from mlspec.selection import Selected
+    from mlspec.spec.models import Spec
 
 __all__ = [
     "NONE",
@@ -239,14 +240,14 @@ def make_destroy_plan(
     return conclude(facts, commit=commit, ledger=ledger)
 
 
-def check_deletes(plan: Plan, desired: Desired, *, allowed: bool, allow_empty: bool) -> None:
+def check_deletes(plan: Plan, spec: Spec, *, allowed: bool, allow_empty: bool) -> None:
     """Refuse a plan that deletes a deployment or a model, or the last of them, unless allowed."""
     lost = [
         step.address
         for step in plan.steps
         if step.action is Action.DELETE and not step.address.startswith("file.")
     ]
-    kept = desired.spec.models or desired.spec.deployments
+    kept = spec.models or spec.deployments
     if lost and not kept and not allow_empty:
         raise MlspecError(
             "the spec has no model and no deployment left, and this plan would delete all there is",

@@ -297,8 +297,8 @@ class TestDeletion:
         plan = settled.plan()
         assert [step.action for step in plan.steps] == [Action.DELETE]
         with pytest.raises(MlspecError, match=r"deletes deployment\.m@local"):
-            check_deletes(plan, settled.desired, allowed=False, allow_empty=False)
-        check_deletes(plan, settled.desired, allowed=True, allow_empty=False)
+            check_deletes(plan, settled.desired.spec, allowed=False, allow_empty=False)
+        check_deletes(plan, settled.desired.spec, allowed=True, allow_empty=False)
 
     def test_the_last_of_all_needs_more(self, settled: Any) -> None:
         settled.without = {"deployment.m@local", "model.m"}
@@ -306,8 +306,8 @@ class TestDeletion:
         plan = settled.plan()
         assert {step.action for step in plan.steps} == {Action.DELETE}
         with pytest.raises(MlspecError, match="delete all there is"):
-            check_deletes(plan, settled.desired, allowed=True, allow_empty=False)
-        check_deletes(plan, settled.desired, allowed=True, allow_empty=True)
+            check_deletes(plan, settled.desired.spec, allowed=True, allow_empty=False)
+        check_deletes(plan, settled.desired.spec, allowed=True, allow_empty=True)
 
     def test_what_was_protected_is_not_deleted_by_the_spec_that_lifts_it(
         self, settled: Any
