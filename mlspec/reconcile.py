@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from mlspec.selection import Expression, Selected
 
 CACHE = Path(OWN, "cache", "cache.db")
+MOST_NAMED = 500
+"""Datasets that Git is asked about by name; of more, it is asked for all that it tracks."""
 SHARED = ("model.", "deployment.")
 """Steps whose records go to the remote at once; others may wait for the end."""
 USES_DVC = {Action.RUN, Action.RESTORE, Action.ADOPT, Action.DEPLOY, Action.ROLLBACK}
@@ -194,9 +196,9 @@ class Project:
     def _git_files(self) -> GitFiles:
         paths = [dataset.path for dataset in self.loaded.spec.datasets.values()]
         ignored = frozenset[str]()
-        listed = self.git.run(
-            "ls-files", "-z", "--", *(f":(literal){path}" for path in (OWN, *paths))
-        )
+        # of more, the names would be too long for one command
+        some = (OWN, *paths) if len(paths) <= MOST_NAMED else ()
+        listed = self.git.run("ls-files", "-z", "--", *(f":(literal){path}" for path in some))
         tracked = frozenset(_with_parents(listed.split("\0")))
         if OWN in tracked:
             raise MlspecError(

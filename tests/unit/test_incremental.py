@@ -20,8 +20,8 @@ from mlspec.memo import TABLE
 from mlspec.plan import Plan
 from mlspec.planner import file_steps
 from mlspec.providers.files import write_files
-from mlspec.reconcile import CACHE, Project, open_project
-from mlspec.resources import FileResource
+from mlspec.reconcile import CACHE, MOST_NAMED, Project, open_project
+from mlspec.resources import DatasetResource, FileResource
 
 MODELS = 6
 
@@ -276,3 +276,20 @@ def test_who_reads_what_nobody_writes_any_more_is_read_again(
 
 def generated(project: Project) -> list[GeneratedFile]:
     return [each.generated for each in project.desired.of(FileResource)]
+
+
+def test_more_datasets_than_git_can_be_asked_about_by_name(tmp_path: Path) -> None:
+    names = [f"data-{number}" for number in range(MOST_NAMED + 1)]
+    lines = [f"  {name}: {{path: data/{name}.csv}}" for name in names]
+    (tmp_path / "data").mkdir()
+    for name in names:
+        (tmp_path / f"data/{name}.csv").write_text(name)
+    (tmp_path / "mlspec.yaml").write_text(
+        "\n".join(["mlspec: 1", "project: many", "datasets:", *lines])
+    )
+    (tmp_path / ".gitignore").write_text("/data/data-7.csv\n")
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    subprocess.run(["git", "-C", tmp_path, "add", "."], check=True)
+    with open_project(tmp_path) as project:
+        kept = {each.name: each.in_git for each in project.desired.of(DatasetResource)}
+    assert kept == {name: name != "data-7" for name in names}
