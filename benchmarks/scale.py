@@ -50,11 +50,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mlspec-scale-", dir=options.folder) as given:
         folder = Path(given)
         os.environ["DVC_SITE_CACHE_DIR"] = str(folder / "site")
+        for stages in options.stages:  # first: before anything is deleted
+            _measure_apply(results, folder, stages, options.runs)
+            _save(results, options)
         for size in sorted(options.sizes):
             _measure_plans(results, folder / f"models-{size}", size, options)
-            _save(results, options)
-        for stages in options.stages:
-            _measure_apply(results, folder, stages, options.runs)
             _save(results, options)
         if options.seconds:
             _measure_jobs(results, folder, options.seconds)
@@ -155,10 +155,10 @@ def _remove_generated(root: Path) -> None:
 def _measure_apply(results: Results, folder: Path, stages: int, runs: int) -> None:
     """Stages that copy a file: what is left is what mlspec and DVC do around them.
 
-    All begin with the same tree, whose pipelines are generated and committed. Copies of it are kept
-    to the end: the disk would still be at work on what was deleted while the next run is measured.
+    All begin with the same tree, whose pipelines are generated and committed. Nothing is deleted:
+    ext4 looks for new files' places around what was deleted in the last minutes, which takes time.
     """
-    base = _unapplied(folder, "copies", stages // 2)
+    base = _unapplied(folder / str(stages), "copies", stages // 2)
     run((MLSPEC, "compile"), base)
     commit(base, "Pipelines")
     _say(f"apply {stages} stages")
@@ -186,14 +186,9 @@ def _measure_apply(results: Results, folder: Path, stages: int, runs: int) -> No
         "apply": (MLSPEC, "apply", "--yes"),
         "dvc repro": (DVC, "repro", "--all-pipelines", "--quiet"),
     }
-    roots = [base]
     for number in range(min(runs, 3)):
-        roots += [measured(work, number) for work in commands]
-    for root in roots:
-        if f"{base.name}-apply" in root.name:
-            run(PLAN, root)
-        shutil.rmtree(root)
-    time.sleep(RACE)
+        roots = {work: measured(work, number) for work in commands}
+        run(PLAN, roots["apply"])
 
 
 def _measure_jobs(results: Results, folder: Path, stages: int) -> None:
