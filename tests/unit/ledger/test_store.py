@@ -21,7 +21,7 @@ from mlspec.ledger.entry import Entry
 from mlspec.ledger.history import log
 from mlspec.ledger.objects import Draft
 from mlspec.ledger.records import ModelState, Record, Run
-from mlspec.ledger.state import load_recorded
+from mlspec.ledger.state import Recorded, load_recorded
 from mlspec.ledger.store import REF, Ledger, LedgerMoved
 
 ENTRY = Entry(command="apply", plan="sha256:1")
@@ -317,3 +317,43 @@ def test_a_user_who_signs(ledger: Ledger, tmp_path: Path) -> None:
     ledger.git.run("verify-commit", tip)
     [entry] = log(ledger)
     assert entry.plan == "sha256:1"
+
+
+def test_what_is_staged_is_read_at_once_and_written_together(ledger: Ledger) -> None:
+    start = ledger.record(risk(1), ENTRY)
+    ledger.stage(risk(2), ENTRY)
+    between = ledger.snapshot
+    ledger.stage({paths.state_path("other"): state(1)}, ENTRY)
+    assert load_recorded(ledger).model_state("risk") == state(2)
+    assert Ledger(ledger.git).tip == start
+    assert Recorded(between).model_state("risk") == state(2)
+    assert Recorded(between).model_state("other") is None
+    tip = ledger.flush()
+    assert [entry.serial for entry in log(Ledger(ledger.git))] == [3, 2, 1]
+    assert ledger.flush() == ledger.tip == Ledger(ledger.git).tip == tip
+    assert Recorded(between).model_state("risk") == state(2)
+
+
+def test_what_is_staged_goes_on_top_of_what_others_record(ledger: Ledger) -> None:
+    ledger.record(risk(1), ENTRY)
+    ledger.stage(risk(2), ENTRY)
+    ledger.stage(risk(3), ENTRY)
+    Ledger(ledger.git).record({paths.state_path("other"): state(1)}, ENTRY)
+    ledger.flush()
+    assert ledger.serial == len(log(ledger)) == 4
+    assert load_recorded(ledger).model_state("risk") == state(3)
+    assert load_recorded(ledger).model_state("other") == state(1)
+
+
+def test_what_cannot_be_written_yet_is_not_lost(ledger: Ledger) -> None:
+    ledger.record(risk(1), ENTRY)
+    ledger.stage(risk(2), ENTRY)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, limits[1]))
+    try:
+        with pytest.raises(MlspecError):
+            ledger.flush()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert ledger.reload() == Ledger(ledger.git).tip
+    assert load_recorded(Ledger(ledger.git)).model_state("risk") == state(2)
