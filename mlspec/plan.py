@@ -59,6 +59,19 @@ class FieldChange:
     desired: Any = None
     observed: Any = None
 
+    @property
+    def drift(self) -> bool:
+        """Whether what is there left what is recorded, which is what is still desired."""
+        # Python holds 1, 1.0 and true equal, and a param that went from one to another changed
+        desired = canonical_json(self.desired)
+        return canonical_json(self.recorded) == desired != canonical_json(self.observed)
+
+    @property
+    def unrecorded(self) -> bool:
+        """Whether what is desired is there, and the ledger does not know it."""
+        there = self.desired is not None and bool(self.desired == self.observed)
+        return self.recorded is None and there
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -104,6 +117,11 @@ class Step:
     changes: tuple[FieldChange, ...] = ()
     certain: bool = True
     estimate: Estimate | None = None
+
+    @property
+    def drift(self) -> bool:
+        """Whether it mends what left the record, rather than brings something new."""
+        return any(change.drift for change in self.changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from mlspec.ledger.state import Recorded, load_recorded
 from mlspec.ledger.store import Ledger
 from mlspec.memo import Memo
 from mlspec.observe import observe, observe_resources, place_of
-from mlspec.plan import Action, Outcome, Plan, Report, Status
+from mlspec.plan import Action, Outcome, Plan, Report, Status, Step
 from mlspec.planner import (
     NONE,
     Facts,
@@ -39,7 +39,7 @@ from mlspec.planner import (
     survey_again,
 )
 from mlspec.resolve import GitFiles, Resolver
-from mlspec.resources import Desired, Observed, around
+from mlspec.resources import Desired, FileResource, Observed, around
 from mlspec.spec.load import ROOT, Loaded, load_spec
 from mlspec.spec.show import redact
 from mlspec.worktree import Worktree
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from mlspec.apply import Event, Pace
     from mlspec.ledger.entry import Entry
     from mlspec.ledger.records import Record
+    from mlspec.planner.drift import Drift
     from mlspec.selection import Expression, Selected
 
 CACHE = Path(OWN, "cache", "cache.db")
@@ -163,6 +164,39 @@ class Project:
         """The plan that a survey of this project comes to, or of it what is selected."""
         commit, ledger = self.git.head(), self.ledger.tip
         return conclude(facts, commit=commit, ledger=ledger, selection=selected)
+
+    def drifts(self, plan: Plan) -> tuple[Drift, ...]:
+        """What of a plan of this project is drift: nobody asked for it."""
+        from mlspec.planner.drift import find_drifts
+
+        written = [step for step in plan.steps if step.address.startswith("file.")]
+        edited = self._edited_files(written) if written else frozenset[str]()
+        return tuple(find_drifts(plan.steps, lambda step: step.address in edited))
+
+    def _edited_files(self, steps: Sequence[Step]) -> frozenset[str]:
+        """Of the steps of generated files, those whose file has left what Git or the ledger has.
+
+        While the spec has edits that are not committed, most steps follow from these; then only a
+        file that Git has just as the spec compiles it was edited.
+        """
+        from mlspec.planner.drift import is_known
+
+        committed = self.git.blobs(step.address.removeprefix("file.") for step in steps)
+        said = self.git.run("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
+        changed = {line[3:] for line in said.split("\0")}
+        clean = changed.isdisjoint(self.loaded.files)
+        edited = set()
+        for step in steps:
+            blob = committed.get(step.address.removeprefix("file."))
+            resource = self.facts.desired.resources.get(step.address)
+            if isinstance(resource, FileResource):
+                text = resource.generated.text.encode()
+                known = blob is not None or is_known(self.facts, step)
+                if (clean and known) or blob == self.git.blob_name(text):
+                    edited.add(step.address)
+            elif clean:
+                edited.add(step.address)
+        return frozenset(edited)
 
     def destroy_plan(self) -> Plan:
         """A plan that stops and forgets every deployment."""

@@ -7,12 +7,13 @@ What Git complains about becomes a :class:`GitError`, without any password that 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import re
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -188,6 +189,22 @@ class Git:
         """Whether `root` differs from the commit, in files that are tracked or new; not ignored."""
         status = ("status", "--porcelain", "-z", "--untracked-files=normal", "--", ".")
         return self.run(*status) != ""
+
+    def blobs(self, paths: Iterable[str], commit: str = "HEAD") -> dict[str, str]:
+        """The blobs that a commit has at and below `paths`, by path; none before the first."""
+        names = [f":(literal){path}" for path in paths]
+        if not names or not self.head():
+            return {}
+        # many names are too long for one command
+        some = names if len(names) <= _FEW else []
+        listed = self.run("ls-tree", "-r", "-z", "--full-tree", commit, "--", *some)
+        rows = (row.partition("\t") for row in listed.split("\0") if row)
+        return {path: about.split()[2] for about, _, path in rows}
+
+    def blob_name(self, content: bytes) -> str:
+        """What Git calls a file of this content."""
+        header = b"blob %d\0" % len(content)
+        return hashlib.new(self.object_format, header + content, usedforsecurity=False).hexdigest()
 
     def commit_time(self, commit: str = "HEAD") -> int:
         """Seconds since 1970 of the commit."""

@@ -54,9 +54,12 @@ def plan_departures(facts: Facts, models: Iterable[str]) -> None:
     known = facts.recorded.deployments()
     for address in sorted({*known, *facts.observed.deployments}):
         if address not in facts.desired.resources:
-            unknown = "it runs here, and neither the spec nor the ledger names it"
-            reason = "it left the spec" if address in known else unknown
-            _delete(facts, address, Consequence.REDEPLOY, reason)
+            if address in known:
+                _delete(facts, address, Consequence.REDEPLOY, "it left the spec")
+                continue
+            reason = "drift: it runs here, and neither the spec nor the ledger names it"
+            stray = FieldChange("running", None, None, facts.observed.deployments[address].running)
+            _delete(facts, address, Consequence.REDEPLOY, reason, (stray,))
     for name in sorted(set(models).difference(facts.desired.spec.models)):
         state = facts.recorded.model_state(name)
         if state and not state.retired:
@@ -82,7 +85,13 @@ def plan_destruction(facts: Facts) -> None:
         _delete(facts, address, Consequence.REDEPLOY, "asked for by destroy")
 
 
-def _delete(facts: Facts, address: str, consequence: Consequence, reason: str) -> None:
+def _delete(
+    facts: Facts,
+    address: str,
+    consequence: Consequence,
+    reason: str,
+    changes: tuple[FieldChange, ...] = (),
+) -> None:
     """Nothing that is protected, by the spec or by the one that was applied before it."""
     policy = facts.recorded.policy()
     protected = {*facts.desired.spec.policy.protect, *(policy.protect if policy else ())}
@@ -92,7 +101,7 @@ def _delete(facts: Facts, address: str, consequence: Consequence, reason: str) -
             hint="put it back into the spec; to delete it, take it out of policy.protect and apply "
             "that first",
         )
-    facts.add(Step(address, Action.DELETE, consequence, reason))
+    facts.add(Step(address, Action.DELETE, consequence, reason, changes=changes))
 
 
 def _kept(recorded: Deployed | None, resource: DeploymentResource) -> int | None:

@@ -64,6 +64,7 @@ def _plan_known(facts: Facts, resource: StageResource, digests: Mapping[str, str
     reason = reason_of(changes) if changes else _never(facts, resource)
     if unknown:
         reason += "; dvc.lock has a run that the ledger does not know (--adopt takes it)"
+        changes = (*changes, FieldChange("dvc.lock", None, fingerprint[:12], fingerprint[:12]))
     _add(facts, resource, Action.RUN, _cost(facts, resource), reason, changes)
 
 
@@ -93,10 +94,15 @@ def _plan_restore(facts: Facts, resource: StageResource, run: Run, observed: Obs
         or seen != run.fingerprint
         or entry_outputs(observed.entry) != outputs
     ):
-        reason = f"ran before, at {run.commit[:9] or 'no commit'}; its outputs are kept"
-        change = FieldChange(
-            "fingerprint", run.fingerprint[:12], run.fingerprint[:12], seen and seen[:12]
-        )
+        state = facts.recorded.model_state(resource.model)
+        last = state.runs.get(resource.name) if state else None
+        if last == run.fingerprint:
+            reason = "drift: dvc.lock does not have its recorded run"
+        else:
+            reason = f"ran before, at {run.commit[:9] or 'no commit'}; its outputs are kept"
+        # an entry that differs where the fingerprint does not is told from it, too
+        found = seen and (seen[:12] if seen != run.fingerprint else "other outputs")
+        change = FieldChange("fingerprint", last and last[:12], run.fingerprint[:12], found)
     else:
         changed = sorted(path for path, md5 in observed.outputs.items() if outputs[path] != md5)
         if not changed:

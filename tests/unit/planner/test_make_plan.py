@@ -332,7 +332,7 @@ class TestDeletion:
         settled.running["deployment.lost@local"] = ObservedDeployment(True, "x")
         step = settled.step("deployment.lost@local")
         assert step.action is Action.DELETE
-        assert step.reason == "it runs here, and neither the spec nor the ledger names it"
+        assert step.reason == "drift: it runs here, and neither the spec nor the ledger names it"
 
     def test_destroy_deletes_every_deployment(self, settled: Any) -> None:
 
