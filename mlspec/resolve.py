@@ -176,11 +176,13 @@ class Resolver:
     def model(self, name: str) -> Iterator[Resource]:
         """A model with its stages, its gates and its generated files."""
         model = self.spec.models[name]
-        stages = {
-            stage_name: stage.model_copy(update={"command": stage_command(stage)})
+        joined = {
+            stage_name: stage.model_copy(update={"command": command})
             for stage_name, stage in model.stages.items()
+            if (command := stage_command(stage)) != stage.command
         }
-        model = model.model_copy(update={"stages": stages})
+        if joined:
+            model = model.model_copy(update={"stages": {**model.stages, **joined}})
         for stage_name, stage in model.stages.items():
             for given in stage.code:
                 if not self.worktree.exists(given):
