@@ -149,6 +149,11 @@ class DeploymentResource:
         return f"deployment.{self.name}@{self.target}"
 
     @property
+    def pinned(self) -> int | None:
+        """The version that this target serves, whatever is newer; none if it is not pinned."""
+        return self.deployment.pin.get(self.target)
+
+    @property
     def smoke(self) -> tuple[Mapping[str, Any], ...]:
         """The rows that a release must answer before it gets traffic."""
         return tuple(smoke.input for smoke in self.deployment.smoke)

@@ -9,6 +9,7 @@ from mlspec.fingerprint import release_digest, trial_digest
 from mlspec.ledger.records import Deployed, Version
 from mlspec.plan import Action, Consequence, FieldChange, Step
 from mlspec.planner.facts import Facts, Outlook
+from mlspec.planner.quarantine import why_quarantined
 from mlspec.resources import DeploymentResource
 
 
@@ -17,6 +18,10 @@ def plan_deployment(facts: Facts, resource: DeploymentResource) -> None:
     model = resource.deployment.model
     outlook = facts.outlooks.get(model) or Outlook(facts.settled.versions.get(model))
     recorded = facts.recorded.deployed(resource.address)
+    pinned = resource.pinned
+    if pinned is not None:
+        _plan_pinned(facts, resource, outlook, recorded, pinned)
+        return
     if outlook.pending is not None and not _serves(recorded, resource, outlook):
         _plan_pending(facts, resource, outlook, recorded)
         return
@@ -32,6 +37,58 @@ def plan_deployment(facts: Facts, resource: DeploymentResource) -> None:
             hint="fetch the ledger from the remote that has it",
         )
         return
+    if outlook.version is None and (why := _quarantined(facts, model, version)) is not None:
+        again = f"`mlspec rollback {resource.address}` pins an earlier version"
+        facts.hold(resource.address, f"it serves what is quarantined ({why}); {again}")
+        return
+    _plan_version(facts, resource, recorded, version)
+
+
+def _quarantined(facts: Facts, model: str, version: Version) -> str | None:
+    quarantine = facts.desired.spec.models[model].quarantine
+    return why_quarantined(facts.recorded, model, version, quarantine)
+
+
+def _plan_pinned(
+    facts: Facts,
+    resource: DeploymentResource,
+    outlook: Outlook,
+    recorded: Deployed | None,
+    number: int,
+) -> None:
+    """Serve the version that the spec pins, whatever its model has by now or will have."""
+    model = resource.deployment.model
+    artifact = facts.desired.spec.models[model].artifact
+    version = facts.recorded.version(model, number)
+    said = f"the spec pins version {number}"
+    if version is None:
+        facts.hold(resource.address, f"{said}, which its model does not have")
+        return
+    if version.artifact is None:
+        facts.hold(resource.address, f"{said}, which has no artifact to serve")
+        return
+    if artifact is not None and version.artifact.format != artifact.format:
+        formats = f"{version.artifact.format}, not {artifact.format}"
+        facts.hold(resource.address, f"{said}, whose artifact is {formats} as the spec says")
+        return
+    if (why := _quarantined(facts, model, version)) is not None:
+        facts.hold(resource.address, f"{said}; {why}")
+        return
+    _plan_version(facts, resource, recorded, version)
+    if resource.address in facts.steps or resource.address in facts.held:
+        return
+    if outlook.pending is not None:
+        facts.hold(resource.address, f"{said}; what {outlook.pending} registers has to wait")
+    elif outlook.version not in (None, number):
+        facts.hold(resource.address, f"{said}; version {outlook.version}, accepted, has to wait")
+
+
+def _plan_version(
+    facts: Facts, resource: DeploymentResource, recorded: Deployed | None, version: Version
+) -> None:
+    """Compare the release of a version with what is recorded and what runs."""
+    assert version.artifact is not None
+    number = version.number
     release = release_digest(
         resource.service, resource.settings, version.artifact.md5, version.number
     )
@@ -44,7 +101,11 @@ def plan_deployment(facts: Facts, resource: DeploymentResource) -> None:
     elif (earlier := _not_yet_on(facts, resource, version)) is not None:
         facts.hold(resource.address, f"{earlier} does not serve version {number}, and comes first")
     elif recorded is None or recorded.status == "refused":
-        _add(facts, resource, Action.DEPLOY, f"version {number} is not deployed yet", ())
+        pins = resource.pinned is not None
+        reason = (
+            f"the spec pins version {number}" if pins else f"version {number} is not deployed yet"
+        )
+        _add(facts, resource, Action.DEPLOY, reason, ())
     else:
         _plan_change(facts, resource, recorded, version)
 
@@ -113,7 +174,10 @@ def _kept(recorded: Deployed | None, resource: DeploymentResource) -> int | None
 
 def _not_yet_on(facts: Facts, resource: DeploymentResource, version: Version | None) -> str | None:
     """The target before this one, by address, that neither has the version nor will get it."""
-    for address in resource.after:
+    for address in _before(resource):
+        pinned = facts.desired.get(DeploymentResource, address).pinned
+        if pinned is not None and (version is None or version.number != pinned):
+            return address
         if address in facts.steps:
             continue
         earlier = facts.recorded.deployed(address)
@@ -127,6 +191,11 @@ def _not_yet_on(facts: Facts, resource: DeploymentResource, version: Version | N
         if (earlier.model, earlier.version) != (version.model, version.number):
             return address
     return None
+
+
+def _before(resource: DeploymentResource) -> tuple[str, ...]:
+    """The targets that must be served first; to go back to a pinned version none is waited for."""
+    return resource.after if resource.pinned is None else ()
 
 
 def _serves(recorded: Deployed | None, resource: DeploymentResource, outlook: Outlook) -> bool:
@@ -174,6 +243,8 @@ def _plan_change(
     back = recorded.model == version.model and version.number < recorded.version
     if recorded.model != version.model:
         reason = f"its model is {version.model}, not {recorded.model}"
+    elif resource.pinned is not None:
+        reason = f"the spec pins version {version.number}"
     elif back:
         reason = f"spec, code and data are those of version {version.number} again"
     else:
@@ -226,7 +297,7 @@ def _add(
             action,
             consequence,
             reason,
-            after=facts.planned((*resource.files, *resource.after, *after)),
+            after=facts.planned((*resource.files, *_before(resource), *after)),
             changes=changes,
             certain=certain,
         )

@@ -6,6 +6,7 @@ from mlspec.fingerprint import model_fingerprint
 from mlspec.ledger.records import Candidate
 from mlspec.plan import Action, Consequence, FieldChange, Step, most_severe
 from mlspec.planner.facts import Facts, Outlook
+from mlspec.planner.quarantine import why_quarantined
 from mlspec.planner.reasons import reason_of
 from mlspec.resources import GateResource, ModelResource
 
@@ -16,6 +17,15 @@ def plan_model(facts: Facts, resource: ModelResource) -> None:
 
 
 def _outlook(facts: Facts, resource: ModelResource) -> Outlook:
+    quarantine = resource.model.quarantine
+    for entry in quarantine:
+        if facts.recorded.version(resource.name, entry.version) is None:
+            # or else it would hold back whatever gets that number one day
+            facts.hold(
+                resource.address,
+                f"version {entry.version} is quarantined, and the ledger does not have it",
+            )
+            return Outlook()
     if any(address not in facts.fingerprints for address in resource.stages):
         return _judge(facts, resource, candidate=None)
     fingerprint = model_fingerprint(
@@ -28,6 +38,13 @@ def _outlook(facts: Facts, resource: ModelResource) -> Outlook:
         if step is not None
     )
     candidate = None if running else facts.recorded.candidate(resource.name, fingerprint)
+    if candidate is not None and candidate.version is not None:
+        version = facts.recorded.version(resource.name, candidate.version)
+        if version is not None and (
+            why := why_quarantined(facts.recorded, resource.name, version, quarantine)
+        ):
+            facts.hold(resource.address, why)
+            return Outlook()
     if (
         candidate is None
         or candidate.status == "judging"

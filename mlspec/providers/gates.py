@@ -9,8 +9,9 @@ from mlspec.errors import GateFailed, MlspecError
 from mlspec.fingerprint import entry_dependencies, model_fingerprint
 from mlspec.gates import Champion, Evidence, check_gate
 from mlspec.ledger.paths import candidate_path, state_path
-from mlspec.ledger.records import Candidate, ModelState, Verdict
+from mlspec.ledger.records import Candidate, ModelState, Verdict, Version
 from mlspec.plan import Step
+from mlspec.planner.quarantine import why_quarantined
 from mlspec.providers.context import Change, Context
 from mlspec.resources import GateResource, ModelResource
 
@@ -108,7 +109,8 @@ def candidate_metrics(model: str, stages: dict[str, str], context: Context) -> d
 def find_champion(model: ModelResource, context: Context) -> Champion | None:
     """The version that serves where promotion ends; for a model without deployments, the newest.
 
-    A model that is deployed nowhere yet has no champion.
+    It is never one that is quarantined: while such a one still serves, the champion is the newest
+    before it. A model that is deployed nowhere yet has no champion.
     """
     deployments = context.desired.deployments_of(model.name)
     if deployments:
@@ -120,11 +122,22 @@ def find_champion(model: ModelResource, context: Context) -> Champion | None:
     else:
         state = context.recorded.model_state(model.name)
         number = state.version if state else None
-    version = context.recorded.version(model.name, number) if number is not None else None
+    version = _newest_good(model, context, number) if number is not None else None
     if version is None:
         return None
     read = _read(model, version.stages, context)
     return Champion(version.number, version.fingerprint, version.metrics, read)
+
+
+def _newest_good(model: ModelResource, context: Context, newest: int) -> Version | None:
+    """The version `newest`, or the last one before it that is not quarantined."""
+    for number in range(newest, 0, -1):
+        version = context.recorded.version(model.name, number)
+        if version is None or not model.model.quarantine:
+            return version
+        if not why_quarantined(context.recorded, model.name, version, model.model.quarantine):
+            return version
+    return None
 
 
 def _read(model: ModelResource, stages: Mapping[str, str], context: Context) -> dict[str, str]:

@@ -7,7 +7,7 @@ afterwards. The JSON Schema of the language is made from these classes (:mod:`ml
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -159,6 +159,15 @@ class Card(Section):
     """How much harm a wrong answer can do."""
 
 
+class Quarantine(Section):
+    """A version that must not be deployed again."""
+
+    version: int = Field(ge=1)
+    """Its number in the ledger; a later version that is the same is held back too."""
+    reason: str
+    """What is wrong with it, for whoever asks why it is held."""
+
+
 class Model(Section):
     """A pipeline, the artifact it makes and the gates that judge it."""
 
@@ -175,6 +184,8 @@ class Model(Section):
     gates: Mapping[str, Gate] = Field(default_factory=dict)
     """What a candidate must answer well, by name."""
     card: Card | None = None
+    quarantine: tuple[Quarantine, ...] = ()
+    """Versions that are not deployed, until the entry is taken out."""
 
 
 class Target(Section):
@@ -208,6 +219,8 @@ class Deployment(Section):
     """The name of the model that is served."""
     targets: tuple[str, ...] = Field(min_length=1)
     """Names of targets."""
+    pin: Mapping[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """The version that a target serves whatever is newer, by target: {production: 3}."""
     description: str = ""
     owner: str = ""
     tags: tuple[str, ...] = ()

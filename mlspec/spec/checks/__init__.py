@@ -19,6 +19,7 @@ from mlspec.spec.checks import (
     pipelines,
     references,
     values,
+    versions,
 )
 from mlspec.spec.checks.disk import Disk
 from mlspec.spec.checks.names import Names
@@ -42,6 +43,7 @@ def check_model(
     yield from gates.check_model(name, model, written)
     yield from paths.check_model(name, model, datasets)
     yield from values.check_model(name, model)
+    yield from versions.check_model(name, model)
     yield from names.check_tags(model.tags, ("models", name))
 
 

@@ -42,6 +42,11 @@ def _deployments(spec: Spec, faces: Mapping[str, Face], names: Names) -> Iterato
             yield from _reference("target", target, place, names)
             if target in deployment.targets[:index]:
                 yield Problem("MLS042", place, f"the target {show(target)} is named twice")
+        for target in deployment.pin:
+            if target not in deployment.targets:
+                hint = did_you_mean(target, deployment.targets) or known_words(deployment.targets)
+                message = f"deployment `{name}` has no target {show(target)}"
+                yield Problem("MLS040", (*path, "pin", target), message, hint, on_key=True)
 
 
 def _inputs(faces: Mapping[str, Face], names: Names) -> Iterator[Problem]:

@@ -45,7 +45,7 @@ from mlspec.resources import (
     Resource,
     StageResource,
 )
-from mlspec.spec.models import Resources, Spec
+from mlspec.spec.models import Quarantine, Resources, Spec
 
 PLACE = "here"
 PARAMS = "pipelines/m/params.json"
@@ -99,13 +99,18 @@ class World:
     targets: tuple[str, ...] = ("local",)
     auc: float = 0.9
     price: str | None = None
+    pin: dict[str, int] = field(default_factory=dict)
+    quarantine: tuple[tuple[int, str], ...] = ()
 
     @property
     def desired(self) -> Desired:
         spec = Spec.model_validate_json(
             canonical_json(SPEC | {"policy": {"protect": self.protect}})
         )
-        model = spec.models["m"]
+        bad = tuple(Quarantine(version=number, reason=why) for number, why in self.quarantine)
+        model = spec.models["m"].model_copy(update={"quarantine": bad})
+        pinned = spec.deployments["m"].model_copy(update={"pin": self.pin})
+        spec = spec.model_copy(update={"models": {"m": model}, "deployments": {"m": pinned}})
         gate = model.gates["good"].model_validate(self.gate)
         priced = Resources.model_validate({"price": self.price} if self.price else {})
         train = Dependency("train.py", DependencyKind.CODE, self.train_code)

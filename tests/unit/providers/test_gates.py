@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from mlspec.ledger.records import Candidate, Deployed, ModelState, Record, Run, 
 from mlspec.ledger.state import Recorded
 from mlspec.providers.gates import candidate_metrics, find_champion, with_verdict
 from mlspec.resources import DeploymentResource, Desired, ModelResource, Resource
-from mlspec.spec.models import Deployment, Model, Spec, Stage
+from mlspec.spec.models import Deployment, Model, Quarantine, Spec, Stage
 
 Result = Literal["pass", "fail", "inconclusive"]
 T, E, S = (letter * 64 for letter in "abc")
@@ -233,6 +234,19 @@ def test_the_champion(case: Callable[[], Case]) -> None:
     assert (champion.version if champion else None) == number
     if champion is not None:
         assert (champion.fingerprint, champion.metrics) == (f"f{number}", {"auc": number / 10})
+
+
+@pytest.mark.parametrize(("bad", "number"), [((3,), 2), ((3, 2), 1), ((2,), 3), ((3, 2, 1), None)])
+@pytest.mark.parametrize("deployed", [True, False])
+def test_a_quarantined_version_is_no_champion(
+    bad: tuple[int, ...], number: int | None, deployed: bool
+) -> None:
+    quarantine = tuple(Quarantine(version=each, reason="bad") for each in bad)
+    model = replace(MODEL, model=MODEL.model.model_copy(update={"quarantine": quarantine}))
+    resources = (deployment("local"),) if deployed else ()
+    records = {**versions(1, 2, 3), state_path("m"): ModelState(version=3), **serving("local", 3)}
+    champion = find_champion(model, context(records, model, *resources))
+    assert (champion.version if champion else None) == number
 
 
 def test_the_champion_knows_what_it_was_measured_on() -> None:
