@@ -320,6 +320,56 @@ def drift(context: typer.Context, select: Select = None, as_json: AsJson = False
 
 
 @app.command()
+def reconcile(
+    context: typer.Context,
+    watch: Annotated[
+        bool, typer.Option("--watch/--once", help="Go on until a signal, or look once.")
+    ] = False,
+    interval: Annotated[str, typer.Option(help="Time between two looks, such as 30s.")] = "30s",
+    remote: Annotated[str, typer.Option(help="The Git remote to follow.")] = "origin",
+    branch: Annotated[str, typer.Option(help="The branch to follow.")] = "main",
+    allow_delete: Annotated[
+        bool, typer.Option("--allow-delete", help="Let commits delete models and deployments.")
+    ] = False,
+    self_heal: Annotated[
+        bool, typer.Option("--self-heal", help="Mend drift, as `reconcile.self_heal` in the spec.")
+    ] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try the newest commit again if it failed.")
+    ] = False,
+    listen: Annotated[
+        str | None,
+        typer.Option(metavar="127.0.0.1:PORT", help="Serve /healthz and /metrics there."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Stages at the same time.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print events as lines of JSON.")] = False,
+) -> None:
+    """Follow a branch of a remote in this clone and apply each new commit once.
+
+    For a clone that nobody else works in. Exit codes of --once: those of `apply` for the newest
+    commit; 2 when drift is left.
+    """
+    from mlspec.commands.reconcile import ReconcileOptions
+    from mlspec.commands.reconcile import reconcile as command
+
+    options = ReconcileOptions(
+        watch=watch,
+        interval=interval,
+        remote=remote,
+        branch=branch,
+        allow_delete=allow_delete,
+        self_heal=self_heal,
+        retry=retry,
+        listen=listen,
+        jobs=jobs,
+        as_json=as_json,
+    )
+    raise typer.Exit(command(context.obj, _console(), options))
+
+
+@app.command()
 def show(
     context: typer.Context,
     address: Annotated[

@@ -111,6 +111,10 @@ class Git:
                 raise GitError(message) from error
         return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
+            except BaseException:
+                if timeout is not None:  # a network that does not answer must not hold us up
+                    process.terminate()
+                raise
     def start(
         self,
         *arguments: str,

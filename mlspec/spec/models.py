@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlspec.spec.paths import RepositoryPath
 from mlspec.spec.quantities import Bytes, Price, Seconds
+from mlspec.spec.windows import Window
 
 
 class Section(BaseModel):
@@ -254,6 +255,25 @@ class Policy(Section):
     """Models and deployments: model.NAME, deployment.NAME or deployment.NAME@TARGET."""
 
 
+class Reconcile(Section):
+    """What the agent `mlspec reconcile` may do; that of the branch's newest commit counts."""
+
+    self_heal: bool = False
+    """Mend drift; without it, drift is told."""
+    freeze: tuple[Window, ...] = ()
+    """Times, in UTC, at which it changes nothing: 2026-12-20 to 2027-01-03, or each week
+    Fri 16:00 to Mon 07:00."""
+
+
+class Move(Section):
+    """A new name of something: what the ledger has of `from` is that of `to`."""
+
+    from_: str = Field(alias="from")
+    """Its former address: model.NAME, deployment.NAME or dataset.NAME."""
+    to: str
+    """Its address in this spec."""
+
+
 class Limits(Section):
     """How much a repository may hold; whoever means more says so here, in the root file."""
 
@@ -280,6 +300,11 @@ class Spec(Section):
     deployments: Mapping[str, Deployment] = Field(default_factory=dict)
     ci: CI = CI()
     policy: Policy = Policy()
+    moved: tuple[Move, ...] = ()
+    """What was renamed: its history, versions and champion go along, and nothing is trained."""
+    removed: tuple[str, ...] = ()
+    """What left the spec and is only to be forgotten: model.NAME, deployment.NAME[@TARGET]."""
+    reconcile: Reconcile = Reconcile()
 
     def earlier(self, deployment: str, target: str) -> Iterator[str]:
         """The addresses of a deployment on the targets that come before, nearest first."""

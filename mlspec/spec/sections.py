@@ -8,7 +8,7 @@ from mlspec.errors import Diagnostic
 from mlspec.spec.show import escape, shorten
 from mlspec.spec.tree import SECTIONS, Node
 
-ROOT_ONLY = ("mlspec", "project", "include", "limits")
+ROOT_ONLY = ("mlspec", "project", "include", "limits", "reconcile")
 JOINED = (*SECTIONS, "monitors", "alerts")
 """Sections of named resources, which several files may have."""
 
