@@ -181,7 +181,8 @@ class Project:
         """
         from mlspec.planner.drift import is_known
 
-        committed = self.git.blobs(step.address.removeprefix("file.") for step in steps)
+        paths = [step.address.removeprefix("file.") for step in steps]
+        committed = self.git.blobs("HEAD", paths) if self.git.head() else {}
         said = self.git.run("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
         changed = {line[3:] for line in said.split("\0")}
         clean = changed.isdisjoint(self.loaded.files)

@@ -142,9 +142,9 @@ class Agent:
         with closing(Git(self._setting.root)) as git:
             clone = Clone(git, self._setting.remote, self._setting.branch)
             memory = load_memory(clone.root, clone.remote, clone.branch)
+            branch = self._look(clone, memory)
             if not memory.busy:
                 clone.check_alone(memory)
-            branch = self._look(clone, memory)
             if branch is not None:
                 memory = self._read_rules(clone, branch, memory)
             memory = self._do(clone, branch, memory)
@@ -211,12 +211,10 @@ class Agent:
                 self._tell("applying", f"{commit[:9]} {subject}", commit=commit, subject=subject)
                 memory = self._keep(clone, _begun(memory, commit))
                 kept, result = self._attempt(clone, memory, commit)
-                memory = load_memory(clone.root, clone.remote, clone.branch)
-                memory = self._end(clone, memory, commit, result, time.monotonic() - began)
-                if result.ending.untouched and memory.at != commit:
+                if result.ending.untouched and memory.at:
                     clone.back(memory.at, kept)
-                    memory = self._keep(clone, replace(memory, left=clone.changed()))
-                return memory
+                memory = load_memory(clone.root, clone.remote, clone.branch)
+                return self._end(clone, memory, commit, result, time.monotonic() - began)
         except (Locked, RemoteUnreachable) as error:
             self._postponed = error.exit_code
             data = {"commit": commit, "detail": error.message}

@@ -108,12 +108,12 @@ class Clone:
 
         Raises :class:`MlspecError` for a commit that has files where mlspec keeps its own.
         """
-        if self.git.blobs([OWN], commit):
+        if self.git.blobs(commit, [OWN]):
             raise MlspecError(
                 f"commit {commit[:9]} has files in {OWN}, which mlspec trusts as its own",
                 hint=f"take them out of Git: git rm -r --cached {OWN}",
             )
-        tracked = {*self.git.blobs(["."], commit), *self.git.blobs(["."])}
+        tracked = {*self.git.blobs(commit), *self.git.blobs("HEAD" if self.git.head() else commit)}
         kept = {path: self._read(path) for path in self.changed() if path in tracked}
         self._check_out(commit)
         return kept

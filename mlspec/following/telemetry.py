@@ -52,7 +52,7 @@ def render_metrics(now: Telemetry, clock: float) -> str:
     """The metrics in Prometheus' text format; `clock` is in seconds since 1970."""
     name = "mlspec_reconcile"
     attempts = "".join(
-        f'{name}_attempts_total{{outcome="{ending.value}"}} {now.ended.get(ending.value, 0)}\n'
+        f'{name}_attempts_total{{outcome="{ending.name.lower()}"}} {now.ended.get(ending, 0)}\n'
         for ending in Ending
     )
     text = _head("last_applied_info", "gauge", "The commit that was applied last.")

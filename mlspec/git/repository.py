@@ -194,8 +194,8 @@ class Git:
         status = ("status", "--porcelain", "-z", "--untracked-files=normal", "--", ".")
         return self.run(*status) != ""
 
-    def blobs(self, paths: Iterable[str], commit: str = "HEAD") -> dict[str, str]:
-        """The blobs that a commit has at and below `paths`, by path; none before the first."""
+    def blobs(self, commit: str, paths: Iterable[str] = ()) -> dict[str, str]:
+        """The blobs that a commit has, by path; at and below `paths`, if there are any."""
         names = [f":(literal){path}" for path in paths]
         if not names or not self.head():
             return {}
