@@ -44,6 +44,7 @@ from mlspec.resources import (
 from mlspec.spec.flows import Flows
 from mlspec.spec.load import Loaded
 from mlspec.spec.models import Dataset, Deployment, Model, Spec, Stage
+from mlspec.spec.moves import Renames, renames_of
 from mlspec.spec.paths import parents
 from mlspec.spec.repeated import Repeated
 from mlspec.worktree import Worktree
@@ -61,6 +62,7 @@ _SCRIPT = re.compile(
     r"(?:^|[\s/])python[0-9.]*(?:\s+-[a-zA-Z]+)*\s+([A-Za-z0-9_][\w./-]*\.py)(?=\s|$)"
 )
 _PIN = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*==\s*([A-Za-z0-9.+!_-]+)")
+_FOLDER = re.compile(r"cd ([A-Za-z0-9_][\w./-]*) && ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,11 @@ class Resolver:
     @property
     def problems(self) -> list[Diagnostic]:
         return self._problems.told
+
+    @cached_property
+    def renames(self) -> Renames:
+        """What the spec says was renamed."""
+        return renames_of(self.spec.moved)
 
     @property
     def requirements(self) -> str | None:
@@ -194,7 +201,7 @@ class Resolver:
                         "name a file or a folder of the repository",
                     )
         for stage_name, stage in model.stages.items():
-            for script in _SCRIPT.findall(stage.command):
+            for script in _scripts(stage.command):
                 if not self.worktree.exists(script) and script not in self.producers:
                     self.problem(
                         "MLS605",
@@ -234,6 +241,7 @@ class Resolver:
                 command=stage_command(stage),
                 writes=stage_paths(stage, datasets=self.spec.datasets).writes,
                 files=files,
+                former=self.renames.former_names("model", name),
             )
         for gate_name, gate in model.gates.items():
             yield GateResource(name, gate_name, gate)
@@ -344,3 +352,11 @@ class Resolver:
         if self._problems.is_new((code, message), code):
             place = self.loaded.place(address)
             self.problems.append(Diagnostic(code, message, address, field, place, hint))
+
+
+def _scripts(command: str) -> Iterator[str]:
+    """The scripts that Python is given, by their paths from the root."""
+    for line in command.splitlines():
+        folder = _FOLDER.match(line)
+        for script in _SCRIPT.findall(line):
+            yield posixpath.normpath(posixpath.join(folder[1], script)) if folder else script

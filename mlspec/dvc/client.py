@@ -37,6 +37,7 @@ _DOING = {
     "import_git": "import the data",
     "ignore": "have Git ignore the outputs",
     "import_url": "import the data",
+    "inventory": "read the DVC repository",
     "place": "bring the files",
     "probe": "write to storage",
     "push": "push to storage",
@@ -130,6 +131,11 @@ class Dvc:
         """What DVC holds to be out of date, as `dvc status --json` has it; empty if nothing."""
         status: dict[str, Any] = self._ask("status", targets=list(targets))
         return status
+
+    def inventory(self) -> dict[str, Any]:
+        """All that the repository has, as :func:`mlspec.dvc.inventory.take` gives it."""
+        found: dict[str, Any] = self._ask("inventory")
+        return found
 
     def warm_up(self, *, brings_back: bool) -> None:
         """Start the process now if it will be needed, so that it is ready for the first request.

@@ -157,6 +157,12 @@ class Worker:
         status: dict[str, Any] = self._repo.status(targets=targets or None)
         return status
 
+    def inventory(self) -> dict[str, Any]:
+        """All that the repository has: stages, data, settings (:mod:`mlspec.dvc.inventory`)."""
+        from mlspec.dvc.inventory import take
+
+        return take(self._repo)
+
     def _bring(self, dvcfile: str, stage: str | None) -> None:
         with self._locked():
             for found in self._stages(dvcfile, stage):
