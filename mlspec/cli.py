@@ -404,6 +404,17 @@ def doctor(
 
 
 @app.command()
+def fsck(context: typer.Context, as_json: AsJson = False) -> None:
+    """Check that the ledger and all else that mlspec keeps is whole. Changes nothing.
+
+    Exit code 1 if anything is wrong.
+    """
+    from mlspec.commands.fsck import fsck as command
+
+    raise typer.Exit(command(context.obj, _console(), as_json=as_json))
+
+
+@app.command()
 def log(
     context: typer.Context,
     address: Annotated[str | None, typer.Argument(help="Only entries of this address.")] = None,

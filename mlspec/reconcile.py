@@ -301,14 +301,17 @@ def apply_project(
     from mlspec.executors.local import LocalExecutor
     from mlspec.executors.registry import Executors
     from mlspec.ledger.entry import make_entry
+    from mlspec.ledger.unfinished import at_work
     from mlspec.providers.context import Context, Source
 
+    remove_what_is_left(project)
     entry = make_entry(project.git, command, plan.digest, plan.selection)
     head = project.git.head()
     recorded = project.recorded()
     stop, machine = Stop(), Machine()
     executors = Executors(project.git, project.loaded.spec.executors)
-    with Dvc(project.root, project.worktree.digest) as dvc, closing(executors):
+    working = at_work(project.ledger, entry)
+    with working, Dvc(project.root, project.worktree.digest) as dvc, closing(executors):
         context = Context(
             root=project.root,
             desired=project.facts.desired,
@@ -334,9 +337,37 @@ def apply_project(
             machine=machine,
             pace=pace,
         )
-    project.ledger.publish()
+        project.ledger.publish()
     project.ledger.tidy()
     return report
+
+
+def settle(project: Project) -> None:
+    """When there is nothing to apply: tell the audit and the remote what is left to tell."""
+    from mlspec.ledger.unfinished import settle_unfinished
+
+    remove_what_is_left(project)
+    settle_unfinished(project.ledger)
+    project.ledger.publish()
+
+
+def remove_what_is_left(project: Project) -> None:
+    """Take away the unnamed files of an apply that did not end; the caller holds the lock."""
+    from mlspec.ledger.unfinished import load_unfinished
+
+    if load_unfinished(project.git):
+        from mlspec.leftovers import remove_leftovers
+
+        remove_leftovers(project.root, project.git, storage_folder(project.root))
+
+
+def storage_folder(root: Path) -> Path | None:
+    """Where DVC's storage is, if that is a folder."""
+    from mlspec.dvc.settings import Unusual, load_settings, settings_files
+
+    with suppress(Unusual, OSError):
+        return load_settings(settings_files(root)).storage
+    return None
 
 
 @dataclass(frozen=True)

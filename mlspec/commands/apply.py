@@ -13,7 +13,7 @@ from mlspec.executors.capacity import count_cpus
 from mlspec.ledger.lock import acquire
 from mlspec.plan import Plan, Report
 from mlspec.planner import Leave, check_deletes
-from mlspec.reconcile import Project, apply_project, open_project
+from mlspec.reconcile import Project, apply_project, open_project, settle
 from mlspec.render.console import Console
 from mlspec.render.plan_text import render_plan
 from mlspec.render.progress import Progress, render_report
@@ -53,7 +53,7 @@ def apply(start: Path, console: Console, options: ApplyOptions) -> int:
         project.leave = Leave(adopt=options.adopt or (saved is not None and saved.adopts))
         made = _plan(project, saved)
         if made.empty:
-            project.ledger.publish()
+            settle(project)
             if options.as_json:
                 console.say_json(Report(()).as_dict())
             else:

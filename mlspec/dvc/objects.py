@@ -99,12 +99,12 @@ class ObjectFolder:
     def flush(self, then: Mapping[str, bytes] | None = None) -> None:
         """Write what is waiting to be written, and other files, by path, after it."""
         small, self._small, self._waiting = self._small, {}, 0
-        write_together({**small, **(then or {})}, read_only=small, prefix=".")
+        write_together({**small, **(then or {})}, read_only=small)
 
     def _copy(self, source: Path, md5: str) -> None:
         target = self.path(md5)
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+        temporary = target.with_name(f".mlspec-{secrets.token_hex(8)}.tmp")
         try:
             with source.open("rb") as read, temporary.open("xb") as write:
                 try:

@@ -304,7 +304,10 @@ class Ledger:
         said = self.git.move_ref(REF, new, expected=old)
         if not said:
             return True
-        if "File exists" in said or self._ref(REF) != old:
+        if self._ref(REF) != old:
+            return False
+        if "File exists" in said:
+            self.git.break_lock(REF)
             return False
         raise self.git.failure("update-ref", said.encode())
 

@@ -245,17 +245,26 @@ def test_what_cannot_be_recorded_changes_nothing(ledger: Ledger) -> None:
     assert ledger.reload() == ""
 
 
-def test_a_lock_that_an_interrupted_git_left(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mlspec.ledger.store, "_LOCAL_ATTEMPTS", 2)
+def test_a_lock_that_a_killed_git_left(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlspec.git.repository, "_STALE", 0.1)
     ledger.record(risk(1), ENTRY)
     lock = ledger.git.common_dir / f"{REF}.lock"
     lock.touch()
+    ledger.record(risk(2), ENTRY)
+    assert ledger.serial == 2
+    assert not lock.exists()
+
+
+def test_a_lock_that_cannot_be_taken_away(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlspec.git.repository, "_STALE", 0.01)
+    monkeypatch.setattr(mlspec.ledger.store, "_LOCAL_ATTEMPTS", 2)
+    ledger.record(risk(1), ENTRY)
+    lock = ledger.git.common_dir / f"{REF}.lock"
+    lock.mkdir()
     with pytest.raises(MlspecError) as raised:
         ledger.record(risk(2), ENTRY)
     assert str(lock) in raised.value.hint
-    lock.unlink()
+    lock.rmdir()
     ledger.record(risk(2), ENTRY)
     assert ledger.serial == 2
 

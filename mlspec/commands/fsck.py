@@ -1,0 +1,113 @@
+"""`mlspec fsck`: whether what mlspec keeps is whole. It changes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from mlspec.dvc.lock import parse_lock
+from mlspec.errors import MlspecError
+from mlspec.git import Git
+from mlspec.ledger.check import LedgerCheck, Problem
+from mlspec.ledger.lock import acquire
+from mlspec.ledger.store import FETCHED, REF
+from mlspec.ledger.unfinished import load_unfinished
+from mlspec.leftovers import find_leftovers
+from mlspec.reconcile import storage_folder
+from mlspec.render.console import Console
+from mlspec.render.style import escape
+
+_RECOVER = "mlspec ledger recover"
+_APPLY = "the next `mlspec apply` takes it away"
+_REF = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?\n")
+
+
+def fsck(start: Path, console: Console, *, as_json: bool) -> int:
+    """Look at everything, and say what is wrong; exit code 1 if anything is."""
+    git = Git(start)
+    try:
+        root = git.toplevel
+        problems = [*_check(root, Git(root))]
+    finally:
+        git.close()
+    if as_json:
+        console.say_json({"problems": [asdict(problem) for problem in problems]})
+    else:
+        for problem in problems:
+            console.say(f"{problem.kind}: {escape(problem.message)}")
+            console.say(f"  = help: {escape(problem.hint)}")
+        count = len(problems)
+        found = "No problem" if not count else f"{count} problem{'s' * (count > 1)}"
+        console.say(f"{found} found.")
+    return int(bool(problems))
+
+
+def _check(root: Path, git: Git) -> Iterator[Problem]:
+    yield from _check_refs(git)
+    try:
+        tip = git.ref(REF)
+    except MlspecError as error:
+        yield Problem("ledger", REF, error.message, _RECOVER)
+        tip = ""
+    if tip:
+        yield from LedgerCheck(git).check(tip)
+    yield from _check_git(git)
+    yield from _check_locks(root)
+    yield from _check_left(root, git)
+    git.close()
+
+
+def _check_refs(git: Git) -> Iterator[Problem]:
+    """A ref that is a file says one commit, as Git writes it."""
+    for name in (REF, FETCHED):
+        file = git.common_dir / name
+        try:
+            if file.exists() and not _REF.fullmatch(file.read_text("utf-8")):
+                yield Problem("ledger", name, f"{name} names no commit", _RECOVER)
+        except (OSError, ValueError) as error:
+            yield Problem(
+                "ledger", name, f"{name} cannot be read: {error}", "mlspec ledger recover"
+            )
+
+
+def _check_git(git: Git) -> Iterator[Problem]:
+    """Git's own opinion of its database, of which the ledger is a part."""
+    done = git.call("fsck", "--full", "--no-dangling", "--no-reflogs", "--no-progress")
+    if done.returncode != 0:
+        said = (done.stderr + done.stdout).decode("utf-8", "replace").strip()
+        for line in said.splitlines()[:10]:
+            hint = "mlspec ledger recover, if it is of the ledger; `git fsck` says more"
+            yield Problem("git", "the Git repository", line, hint)
+
+
+def _check_locks(root: Path) -> Iterator[Problem]:
+    """Each dvc.lock of the repository must be one."""
+    for file in sorted({*root.glob("pipelines/*/dvc.lock"), *root.glob("dvc.lock")}):
+        try:
+            parse_lock(file.read_text("utf-8"), file.relative_to(root).as_posix())
+        except (MlspecError, ValueError, OSError) as error:
+            name = file.relative_to(root).as_posix()
+            hint = f"take the last that was whole: git checkout {name}; then mlspec apply"
+            yield Problem("dvc.lock", name, f"{name} is damaged: {error}", hint)
+
+
+def _check_left(root: Path, git: Git) -> Iterator[Problem]:
+    """What applies leave that are killed; nothing of one that is at work just now."""
+    try:
+        with acquire(git):
+            for run in load_unfinished(git):
+                message = f"an apply did not end: process {run.pid}, since {run.since}"
+                hint = "mlspec apply, which goes on where it ended"
+                yield Problem("interrupted", run.id, message, hint)
+            for path in find_leftovers(root, git, storage_folder(root)):
+                hint = f"{_APPLY}, or do it by hand: rm {path}"
+                yield Problem("temporary", str(path), f"{path} is left of one that ended", hint)
+            for name in (REF, FETCHED):
+                lock = git.common_dir / f"{name}.lock"
+                if lock.exists():
+                    message = f"{lock} is left of a Git that was killed"
+                    yield Problem("lock", str(lock), message, _APPLY)
+    except MlspecError:  # somebody is at work
+        return
