@@ -135,6 +135,18 @@ def init(
 
 
 @app.command()
+def adopt(context: typer.Context, as_json: AsJson = False, lock_timeout: LockTimeout = 0) -> None:
+    """Take over a repository that was run with DVC alone.
+
+    Writes a spec of its pipelines and data; what was run already does not run again. Says what
+    could not be taken over, and leaves the old files.
+    """
+    from mlspec.commands.adopt import adopt as command
+
+    raise typer.Exit(command(context.obj, _console(), as_json=as_json, lock_timeout=lock_timeout))
+
+
+@app.command()
 def validate(context: typer.Context, as_json: AsJson = False) -> None:
     """Check the spec and report every problem at once.
 
