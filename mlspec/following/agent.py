@@ -18,6 +18,7 @@ from mlspec.apply import Ended, Lingering, Pace
 from mlspec.apply import Event as StepEvent
 from mlspec.errors import (
     ExitCode,
+    Interrupted,
     Locked,
     MlspecError,
     RemoteUnreachable,
@@ -250,6 +251,9 @@ class Agent:
                     pace=self._setting.pace,
                 )
             self._on_report(clone.root, report)
+        except Interrupted:
+            self._keep(clone, memory)  # that it did not end was asked for, and is not counted
+            raise
         except (Locked, RemoteUnreachable):
             raise
         except SpecError as error:
