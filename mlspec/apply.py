@@ -51,6 +51,9 @@ STANDS_FOR = {
 }
 """What a planned action may turn out to be: never something that costs more."""
 
+LEAVES = {Action.DELETE, Action.FORGET, Action.MOVE}
+"""Steps about what is not in the spec, at least under that name: there is nothing to look at."""
+
 PATIENCE = 4.0
 """Seconds after which an apply that ends says what it still waits for: commands have ended then."""
 LAST_PATIENCE = 2.0
@@ -318,7 +321,7 @@ class _Apply:
         kind = step.address.partition(".")[0]
         try:
             context.recorded = self._world.recorded()
-            if kind != "file" and step.action is not Action.DELETE:
+            if kind != "file" and step.action not in LEAVES:
                 context.facts = self._world.look(step.address)
                 context.recorded = context.facts.recorded
                 now = context.facts.steps.get(step.address)

@@ -13,9 +13,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from mlspec.fingerprint import digest_of
-from mlspec.ledger.paths import MODELS, model_path
+from mlspec.ledger.moves import Moves, moved_recorded
+from mlspec.ledger.paths import MODELS, model_path, shard_of
 from mlspec.ledger.snapshot import Snapshot
 from mlspec.ledger.state import Recorded
 from mlspec.memo import Memo, Seen, Surroundings
@@ -124,7 +126,7 @@ def survey_file_changes(
 def survey_model(resolver: Resolver, worktree: Worktree, snapshot: Snapshot, name: str) -> Facts:
     """What :func:`mlspec.planner.survey` finds of a model, and of those it takes from."""
     observed = Observed({}, {}, {}, {}, place_of(worktree.root))
-    recorded = Recorded(snapshot)
+    recorded = _recorded(resolver, snapshot)
     project = tuple(resolver.project())
     observe_resources(project, worktree, observed)
     contents = _contents(resolver.desired(project), observed, recorded)
@@ -154,16 +156,16 @@ def _survey(
 ) -> Facts:
     began = time.time_ns()
     observed = Observed({}, {}, {}, {}, place_of(worktree.root))
-    recorded = Recorded(snapshot)
+    recorded = _recorded(resolver, snapshot)
     project = tuple(resolver.project())
     observe_resources(project, worktree, observed)
     contents = _contents(resolver.desired(project), observed, recorded)
-    now = _surroundings(resolver, contents, snapshot)
+    now = _surroundings(resolver, contents, snapshot, recorded)
     live = memo.compare(now)
     live |= _readers(resolver, live)
     deployments = tuple(resolver.deployments())
     observe_resources(deployments, worktree, observed)
-    looks, seen = _sift(resolver, worktree, observed, snapshot, contents, live)
+    looks, seen = _sift(resolver, worktree, observed, snapshot, recorded, contents, live)
     live -= seen.keys()
     while True:
         _look(resolver, worktree, observed, live, looks)
@@ -196,12 +198,11 @@ def _survey(
 def _survey_files(resolver: Resolver, worktree: Worktree, snapshot: Snapshot, memo: Memo) -> Facts:
     began = time.time_ns()
     observed = Observed({}, {}, {}, {}, place_of(worktree.root))
-    recorded = Recorded(snapshot)
+    recorded = _recorded(resolver, snapshot)
     project = (*resolver.project(), *resolver.deployments())
     observe_resources(project, worktree, observed)
-    now = _surroundings(
-        resolver, _contents(resolver.desired(project), observed, recorded), snapshot
-    )
+    contents = _contents(resolver.desired(project), observed, recorded)
+    now = _surroundings(resolver, contents, snapshot, recorded)
     live = memo.compare(now, files_only=True)
     live |= _readers(resolver, live)
     files: list[FileResource] = []
@@ -237,7 +238,13 @@ def _contents(desired: Desired, observed: Observed, recorded: Recorded) -> Conte
     return facts.contents
 
 
-def _surroundings(resolver: Resolver, contents: Contents, snapshot: Snapshot) -> Surroundings:
+def _recorded(resolver: Resolver, snapshot: Snapshot) -> Recorded:
+    return moved_recorded(snapshot, Moves(resolver.renames, resolver.worktree.read_bytes))
+
+
+def _surroundings(
+    resolver: Resolver, contents: Contents, snapshot: Snapshot, recorded: Recorded
+) -> Surroundings:
     spec = resolver.spec
     datasets = {
         name: digest_of([_plain(dataset), contents.get(f"dataset.{name}")])
@@ -251,12 +258,37 @@ def _surroundings(resolver: Resolver, contents: Contents, snapshot: Snapshot) ->
         flows=resolver.loaded.flow_digest,
         around=digest_of([_plain(spec.python), _plain(spec.storage)]),
         models=resolver.loaded.model_digests,
-        shards=snapshot.ids(MODELS),
-        folders=lambda shard: snapshot.ids(f"{MODELS}/{shard}"),
+        shards=_shards(snapshot, recorded),
+        folders=partial(_folders, snapshot, recorded),
         datasets=datasets,
         deployments=deployments,
         producer=resolver.producer,
     )
+
+
+def _shards(snapshot: Snapshot, recorded: Recorded) -> dict[str, str]:
+    """The folders of models; those in which one has another name now are as no other was."""
+    shards = snapshot.ids(MODELS)
+    for former, now in recorded.moving.items():
+        for address in (former, now):
+            if address.startswith("model."):
+                shard = shard_of(address.removeprefix("model."))
+                shards[shard] = f"{shards.get(shard, '')} {former} {now}"
+    return shards
+
+
+def _folders(snapshot: Snapshot, recorded: Recorded, shard: str) -> dict[str, str]:
+    """What the ledger has in a folder of models, under the names of the spec."""
+    folders = snapshot.ids(f"{MODELS}/{shard}")
+    for former, now in recorded.moving.items():
+        if former.startswith("model."):
+            old, new = former.removeprefix("model."), now.removeprefix("model.")
+            if shard_of(new) == shard:
+                known = snapshot.ids(f"{MODELS}/{shard_of(old)}")
+                folders[new] = f"{former} {known[old]}"
+            if shard_of(old) == shard:
+                del folders[old]
+    return folders
 
 
 def _plain(section: Section) -> object:
@@ -278,6 +310,7 @@ def _sift(
     worktree: Worktree,
     observed: Observed,
     snapshot: Snapshot,
+    recorded: Recorded,
     contents: Contents,
     live: Iterable[str],
 ) -> tuple[dict[str, _Look], dict[str, Seen]]:
@@ -302,7 +335,7 @@ def _sift(
         alone = {name: look for name, look in batch.items() if look.is_alone}
         resources = (each for look in alone.values() for each in look.resources)
         desired = resolver.desired(resources)
-        facts = survey_alone(desired, readings, Recorded(snapshot), contents)
+        facts = survey_alone(desired, readings, recorded, contents)
         found = _seen(facts, alone)
         done = {name: each for name, each in found.items() if each.settled}
         seen |= done
@@ -387,4 +420,4 @@ def _to_be_served(facts: Facts) -> set[str]:
 
 
 def _departs(address: str, action: Action) -> bool:
-    return action is Action.DELETE and address.startswith("model.")
+    return action in (Action.DELETE, Action.FORGET) and address.startswith("model.")

@@ -14,6 +14,7 @@ from mlspec.compilers.dvc import lock_path
 from mlspec.compilers.generated import MARK
 from mlspec.compilers.github import PATH as WORKFLOW
 from mlspec.dvc.lock import LockEntry, entry_as_dict, parse_lock
+from mlspec.ledger.moves import renamed_lock
 from mlspec.providers.targets import found_here, make_target, target_of
 from mlspec.resolve import BLOCKS
 from mlspec.resources import (
@@ -129,14 +130,26 @@ def _stage(
 ) -> ObservedStage:
     path = lock_path(stage.model)
     if path not in locks:
-        text = worktree.read_text(path)
-        locks[path] = parse_lock(text, path) if text else {}
+        locks[path] = _lock(stage, worktree)
     entry = locks[path].get(stage.name)
     digests = {written: worktree.digest(written) for written in stage.writes}
     return ObservedStage(
         entry=entry_as_dict(entry) if entry else None,
         outputs={written: found.md5 for written, found in digests.items() if found},
     )
+
+
+def _lock(stage: StageResource, worktree: Worktree) -> dict[str, LockEntry]:
+    """The lock of the stage's model; if there is none yet, that of its former name."""
+    for name in (stage.model, *stage.former):
+        path = lock_path(name)
+        text = worktree.read_text(path)
+        if text:
+            entries = parse_lock(text, path)
+            if name == stage.model:
+                return entries
+            return renamed_lock(entries, name, stage.model, worktree.read_bytes)
+    return {}
 
 
 def _deployments(desired: Desired, root: Path) -> Iterator[tuple[str, ObservedDeployment]]:

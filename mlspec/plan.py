@@ -33,6 +33,10 @@ class Action(StrEnum):
     ROLLBACK = "rollback"
     WAIT = "wait"
     ADOPT = "adopt"
+    MOVE = "move"
+    """Have what the ledger knows of an address under another one."""
+    FORGET = "forget"
+    """Have the ledger forget it; what it made or runs stays as it is."""
 
 
 class Consequence(StrEnum):

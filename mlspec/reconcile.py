@@ -22,8 +22,9 @@ from mlspec.cache import Cache
 from mlspec.errors import MlspecError
 from mlspec.git import Git, GitError
 from mlspec.incremental import survey_changes, survey_file_changes, survey_model
+from mlspec.ledger.moves import Moves, moved_recorded, moved_records
 from mlspec.ledger.snapshot import Snapshot
-from mlspec.ledger.state import Recorded, load_recorded
+from mlspec.ledger.state import Recorded
 from mlspec.ledger.store import Ledger
 from mlspec.memo import Memo
 from mlspec.observe import observe, observe_resources, place_of
@@ -41,6 +42,7 @@ from mlspec.planner import (
 from mlspec.resolve import GitFiles, Resolver
 from mlspec.resources import Desired, FileResource, Observed, around
 from mlspec.spec.load import ROOT, Loaded, load_spec
+from mlspec.spec.moves import Renames, renames_of
 from mlspec.spec.show import redact
 from mlspec.worktree import Worktree
 
@@ -107,7 +109,19 @@ class Project:
     def recorded(self) -> Recorded:
         """What the ledger has now."""
         self.ledger.reload()
-        return load_recorded(self.ledger)
+        return self.recorded_so_far()
+
+    @cached_property
+    def moves(self) -> Moves:
+        """What the spec says was renamed; nothing while it is broken."""
+        renames = Renames()
+        with suppress(MlspecError):
+            renames = renames_of(self.loaded.spec.moved)
+        return Moves(renames, self.worktree.read_bytes)
+
+    def recorded_so_far(self) -> Recorded:
+        """As :meth:`recorded`, of what this project has seen or written."""
+        return moved_recorded(self.ledger.snapshot, self.moves)
 
     def observe(self) -> Observed:
         """What is there now."""
@@ -149,7 +163,7 @@ class Project:
 
         The ledger is read as this project has written it, the worktree where it was told to forget.
         """
-        facts.recorded = load_recorded(self.ledger)
+        facts.recorded = self.recorded_so_far()
         observe_resources(around(facts.desired, address), self.worktree, facts.observed)
         survey_again(facts, address)
         return facts
@@ -325,6 +339,7 @@ def apply_project(
             place=project.place,
             executors=executors,
             stop=stop,
+            moved=partial(_moved, project),
         )
         actions = {step.action for step in plan.steps}
         if actions & USES_DVC:
@@ -338,7 +353,7 @@ def apply_project(
             pace=pace,
         )
         project.ledger.publish()
-    project.ledger.tidy()
+        project.ledger.tidy()
     return report
 
 
@@ -370,6 +385,10 @@ def storage_folder(root: Path) -> Path | None:
     return None
 
 
+def _moved(project: Project, former: str) -> Mapping[str, Record | None]:
+    return moved_records(project.ledger.snapshot, project.moves, former)
+
+
 @dataclass(frozen=True)
 class _Reconciled:
     """A project while it is applied: a :class:`mlspec.apply.World`."""
@@ -381,7 +400,7 @@ class _Reconciled:
         return self.project.look(self.project.facts, address)
 
     def recorded(self) -> Recorded:
-        return load_recorded(self.project.ledger)
+        return self.project.recorded_so_far()
 
     def record(self, outcome: Outcome, records: Mapping[str, Record | None]) -> None:
         step = outcome.step

@@ -67,7 +67,8 @@ class StageResource:
     """A stage with everything that its fingerprint is made of.
 
     `params` has the shape of dvc.lock: file, then key, then value. `files` are the addresses of the
-    generated files that define the stage.
+    generated files that define the stage. `former` are earlier names of the model, the
+    latest first.
     """
 
     model: str
@@ -78,6 +79,7 @@ class StageResource:
     command: str
     writes: tuple[str, ...]
     files: tuple[str, ...]
+    former: tuple[str, ...] = ()
 
     @property
     def address(self) -> str:

@@ -49,7 +49,7 @@ def compile_files(
 def _write(project: Project, steps: Sequence[Step]) -> None:
     for step in steps:
         if step.action is Action.DELETE:
-            delete_file(project.root, _path(step))
+            delete_file(project.root, _path(step), project.moves)
     write_files(
         project.root,
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from pydantic import ValidationError
@@ -37,8 +38,10 @@ class Reader(Protocol):
 class Recorded:
     """What the ledger remembers. What is not asked for is not read."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, moving: Mapping[str, str] = MappingProxyType({})) -> None:
         self._reader = reader
+        self.moving = moving
+        """Present address by the former one, of what is read as if it were moved already."""
         self._records: dict[str, Record | None] = {}
 
     @classmethod

@@ -23,6 +23,7 @@ from mlspec.planner.deployments import (
 from mlspec.planner.facts import NONE, NOTHING, Facts, Leave, Recorded, Settled
 from mlspec.planner.files import plan_dataset, plan_files
 from mlspec.planner.models import plan_model
+from mlspec.planner.moves import plan_moves
 from mlspec.planner.partial import keep_selected
 from mlspec.planner.stages import in_order, plan_stage
 from mlspec.resources import (
@@ -89,6 +90,7 @@ def survey(
         plan_deployment(facts, deployment)
     plan_departures(facts, recorded.models() if known is None else known)
     plan_policy(facts)
+    plan_moves(facts)
     return facts
 
 

@@ -11,6 +11,7 @@ from mlspec.plan import Action, Consequence, FieldChange, Step
 from mlspec.planner.facts import Facts, Outlook
 from mlspec.planner.quarantine import why_quarantined
 from mlspec.resources import DeploymentResource
+from mlspec.spec.moves import renames_of
 
 
 def plan_deployment(facts: Facts, resource: DeploymentResource) -> None:
@@ -114,18 +115,42 @@ def plan_departures(facts: Facts, models: Iterable[str]) -> None:
     """Deployments that the ledger has and the spec has no more, and likewise of `models`."""
     known = facts.recorded.deployments()
     for address in sorted({*known, *facts.observed.deployments}):
-        if address not in facts.desired.resources:
+        if address in facts.desired.resources or address in facts.recorded.moving:
+            continue
+        if _is_removed(facts, address):
             if address in known:
-                _delete(facts, address, Consequence.REDEPLOY, "it left the spec")
-                continue
-            reason = "drift: it runs here, and neither the spec nor the ledger names it"
-            stray = FieldChange("running", None, None, facts.observed.deployments[address].running)
-            _delete(facts, address, Consequence.REDEPLOY, reason, (stray,))
+                _forget(facts, address, "`removed` names it; what runs goes on")
+            continue
+        if address in known:
+            _delete(facts, address, Consequence.REDEPLOY, "it left the spec")
+            continue
+        reason = "drift: it runs here, and neither the spec nor the ledger names it"
+        stray = FieldChange("running", None, None, facts.observed.deployments[address].running)
+        _delete(facts, address, Consequence.REDEPLOY, reason, (stray,))
     for name in sorted(set(models).difference(facts.desired.spec.models)):
         state = facts.recorded.model_state(name)
         if state and not state.retired:
-            reason = "it left the spec; its versions and data are kept"
-            _delete(facts, f"model.{name}", Consequence.NONE, reason)
+            _plan_departure(facts, f"model.{name}")
+
+
+def _plan_departure(facts: Facts, address: str) -> None:
+    if _is_removed(facts, address):
+        _forget(facts, address, "`removed` names it; its versions and data are kept")
+        return
+    reason = "it left the spec; its versions and data are kept"
+    now = renames_of(facts.desired.spec.moved).now.get(address)
+    if now is not None:
+        reason += f"; {now} has a history of its own, so it is not moved there"
+    _delete(facts, address, Consequence.NONE, reason)
+
+
+def _is_removed(facts: Facts, address: str) -> bool:
+    """Whether what left the spec is only to be forgotten."""
+    return not {address, address.partition("@")[0]}.isdisjoint(facts.desired.spec.removed)
+
+
+def _forget(facts: Facts, address: str, reason: str) -> None:
+    facts.add(Step(address, Action.FORGET, Consequence.NONE, reason))
 
 
 def plan_policy(facts: Facts) -> None:
@@ -142,8 +167,10 @@ def plan_policy(facts: Facts) -> None:
 
 def plan_destruction(facts: Facts) -> None:
     """Delete every deployment that is recorded or runs here."""
-    for address in sorted({*facts.recorded.deployments(), *facts.observed.deployments}):
-        _delete(facts, address, Consequence.REDEPLOY, "asked for by destroy")
+    known = facts.recorded.deployments()
+    for address in sorted({*known, *facts.observed.deployments}):
+        if address in known or not _is_removed(facts, address):
+            _delete(facts, address, Consequence.REDEPLOY, "asked for by destroy")
 
 
 def _delete(

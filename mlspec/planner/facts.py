@@ -21,8 +21,13 @@ from mlspec.resources import Desired, Observed
 
 
 class Recorded(Protocol):
-    """The ledger, as the planner reads it."""
+    """The ledger, as the planner reads it: under the names that the spec has.
 
+    `moving` has what it still has under former ones: the present address of each.
+    """
+
+    @property
+    def moving(self) -> Mapping[str, str]: ...
     def model_state(self, model: str) -> ModelState | None: ...
     def run(self, model: str, stage: str, fingerprint: str) -> Run | None: ...
     def candidate(self, model: str, fingerprint: str) -> Candidate | None: ...

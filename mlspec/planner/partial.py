@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mlspec.plan import Action, Held, Step
+from mlspec.planner.moves import moved_to
 
 if TYPE_CHECKING:
     from mlspec.selection import Selected
@@ -16,12 +17,17 @@ def keep_selected(
 ) -> tuple[tuple[Step, ...], tuple[Held, ...]]:
     """The selected ones of the ordered `steps` that need no other, and why the rest must wait.
 
-    Nothing is deleted: what left the spec has no address in it that could be selected.
+    Nothing is deleted: what left the spec has no address in it that could be selected. What has
+    another name now is moved if that is selected, or something that needs it.
     """
     planned = {step.address for step in steps}
+    needed = {each for step in steps if step.address in selection for each in step.after}
     kept: dict[str, Step] = {}
     held = []
     for step in steps:
+        now = moved_to(step)
+        if now is not None and (now in selection or step.address in needed):
+            kept[step.address] = step
         if step.address not in selection or step.action is Action.DELETE:
             continue
         lacking = [each for each in step.after if each in planned and each not in kept]

@@ -80,6 +80,8 @@ class Context:
     """Called with an address and a line that its command printed."""
     unlocked: Callable[[], AbstractContextManager[object]] = nullcontext
     """Providers take turns. What runs within this does so beside the others' turns: a command."""
+    moved: Callable[[str], Mapping[str, Record | None]] = lambda _address: {}
+    """What to record so that what is at a former address is at the present one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,14 @@ from mlspec.ledger.paths import dataset_path
 from mlspec.ledger.records import Imported
 from mlspec.plan import Action, Step
 from mlspec.providers.context import Change, Context
+from mlspec.providers.moves import move
 from mlspec.resources import DatasetResource
 
 
 def apply(step: Step, context: Context) -> Change:
     """Fetch, restore or add one dataset."""
+    if step.action is Action.MOVE:
+        return move(step, context)
     resource = context.desired.get(DatasetResource, step.address)
     path = resource.dataset.path
     source = resource.dataset.source

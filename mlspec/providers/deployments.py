@@ -10,16 +10,29 @@ from mlspec.fingerprint import trial_digest
 from mlspec.ledger.paths import deployment_path
 from mlspec.ledger.records import Deployed, Version
 from mlspec.plan import Action, Step
+from mlspec.planner.moves import moved_to
 from mlspec.providers.context import Change, Context
 from mlspec.providers.local.release import stage_release
+from mlspec.providers.moves import move
 from mlspec.providers.targets import make_target, target_of
 from mlspec.resources import DeploymentResource
 
 
 def apply(step: Step, context: Context) -> Change:
     """Deploy, roll back or delete one deployment on its target."""
-    if step.action is Action.DELETE:
-        return _delete(step.address, context)
+    match step.action:
+        case Action.DELETE:
+            return _delete(step.address, context)
+        case Action.FORGET:
+            name, _, target = step.address.removeprefix("deployment.").partition("@")
+            return Change("forgotten; what runs goes on", {deployment_path(name, target): None})
+        case Action.MOVE:
+            return _move(step, context)
+        case _:
+            return _serve(step, context)
+
+
+def _serve(step: Step, context: Context) -> Change:
     resource = context.desired.get(DeploymentResource, step.address)
     version = context.facts.versions[step.address]
     release = context.facts.fingerprints[step.address]
@@ -80,6 +93,19 @@ def _artifact(version: Version, context: Context) -> Path:
     named.unlink(missing_ok=True)
     named.symlink_to(place.resolve())
     return named
+
+
+def _move(step: Step, context: Context) -> Change:
+    """Have it run under its present name, with the release that it has."""
+    name, _, target_name = step.address.removeprefix("deployment.").partition("@")
+    now = str(moved_to(step))
+    resource = context.desired.resources.get(now)
+    if isinstance(resource, DeploymentResource):
+        target = target_of(context.root, resource)
+    else:
+        target = make_target(context.root, target_name)
+    target.rename(name, now.removeprefix("deployment.").partition("@")[0])
+    return move(step, context)
 
 
 def _delete(address: str, context: Context) -> Change:

@@ -7,17 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mlspec.atomic import write_atomic, write_together
+from mlspec.compilers.dvc import lock_path
+from mlspec.dvc.lock import dump_lock, parse_lock
 from mlspec.errors import MlspecError
+from mlspec.ledger.moves import NO_MOVES, Moves, renamed_lock
 from mlspec.plan import Action, Step
 from mlspec.providers.context import Change, Context
 from mlspec.resources import FileResource
+from mlspec.spec.moves import renames_of
 
 
 def apply(step: Step, context: Context) -> Change:
     """Write or delete one generated file."""
     path = step.address.removeprefix("file.")
     if step.action is Action.DELETE:
-        delete_file(context.root, path)
+        renames = renames_of(context.desired.spec.moved)
+        delete_file(context.root, path, Moves(renames, context.worktree.read_bytes))
         return Change("deleted")
     write_file(context.root, path, context.desired.get(FileResource, step.address).generated.text)
     return Change("written")
@@ -53,15 +58,31 @@ def write_files(root: Path, texts: Mapping[str, str]) -> None:
         ) from error
 
 
-def delete_file(root: Path, path: str) -> None:
-    """Delete `path`, the lock of a deleted pipeline, and the folder if that leaves it empty."""
+def delete_file(root: Path, path: str, moves: Moves = NO_MOVES) -> None:
+    """Delete `path`, the lock of a deleted pipeline, and the folder if that leaves it empty.
+
+    What the lock has of a model that has another name now goes to the lock of that one.
+    """
     _check_inside(root, path)
     target = root / path
+    if target.name == "dvc.yaml":
+        _carry_runs(root, target.parent.name, moves)
     target.unlink(missing_ok=True)
     if target.name == "dvc.yaml":
         target.with_name("dvc.lock").unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         target.parent.rmdir()
+
+
+def _carry_runs(root: Path, former: str, moves: Moves) -> None:
+    now = moves.renames.name_now("model", former)
+    text = moves.read(lock_path(former)) if now is not None else None
+    if now is None or not text or (root / lock_path(now)).exists():
+        return
+    _check_inside(root, lock_path(now))
+    entries = parse_lock(text.decode(), lock_path(former))
+    renamed = dump_lock(renamed_lock(entries, former, now, moves.read))
+    write_atomic(root / lock_path(now), renamed)
 
 
 def _check_inside(root: Path, path: str) -> None:

@@ -10,15 +10,18 @@ from mlspec.ledger.records import Candidate, File, ModelState, Version
 from mlspec.plan import Action, Step
 from mlspec.providers.context import Change, Context
 from mlspec.providers.gates import candidate_metrics, stage_fingerprints
+from mlspec.providers.moves import move
 from mlspec.providers.stages import bring_output
 from mlspec.resources import GateResource, ModelResource, StageResource
 
 
 def apply(step: Step, context: Context) -> Change:
     """Make the candidate a version, or accept it anew under the number that it has."""
+    if step.action is Action.MOVE:
+        return move(step, context)
     name = step.address.removeprefix("model.")
     state = context.recorded.model_state(name) or ModelState()
-    if step.action is Action.DELETE:
+    if step.action in (Action.DELETE, Action.FORGET):
         retired = state.model_copy(update={"retired": True})
         return Change("retired; its versions and data are kept", {state_path(name): retired})
     resource = context.desired.get(ModelResource, step.address)

@@ -70,6 +70,9 @@ class Target(Protocol):
     def start(self, deployment: str) -> Running:
         """Run again what ran last."""
 
+    def rename(self, deployment: str, name: str) -> None:
+        """Have it under another name; what serves may be away for a moment."""
+
     def destroy(self, deployment: str) -> None:
         """Stop it and forget it."""
 

@@ -30,6 +30,8 @@ _VERBS = {
     Action.ROLLBACK: "to roll back",
     Action.WAIT: "to wait for",
     Action.ADOPT: "to adopt",
+    Action.MOVE: "to move",
+    Action.FORGET: "to forget",
 }
 _ACTIONS = {action.value for action in _VERBS}
 
@@ -64,9 +66,9 @@ def symbol(action: Action) -> tuple[str, str]:
     match action:
         case Action.CREATE | Action.REGISTER:
             return "+", "green"
-        case Action.UPDATE | Action.REPLACE:
+        case Action.UPDATE | Action.REPLACE | Action.MOVE:
             return "~", "yellow"
-        case Action.DELETE:
+        case Action.DELETE | Action.FORGET:
             return "-", "red"
         case Action.RUN | Action.EVALUATE:
             return ">", "cyan"

@@ -120,7 +120,9 @@ def fields_at(path: Path) -> tuple[str, ...]:
     kind: Any = Spec
     for step in path:
         kind = _inner(kind, step)
-    return tuple(kind.model_fields) if _is_section(kind) else ()
+    if not _is_section(kind):
+        return ()
+    return tuple(field.alias or name for name, field in kind.model_fields.items())
 
 
 def _inner(kind: Any, step: str | int) -> Any:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from os.path import normpath
 from pathlib import Path
@@ -44,7 +45,7 @@ from mlspec.spec.matrix import HOLE, Family, FamilyReader, is_template
 from mlspec.spec.memory import DIGEST, Head, Memory, Snapshot
 from mlspec.spec.models import DEFAULTABLE, Limits, Model, Spec
 from mlspec.spec.precise import MAX_INCLUDE
-from mlspec.spec.sections import JOINED, ROOT_ONLY
+from mlspec.spec.sections import JOINED, LISTED, ROOT_ONLY
 from mlspec.spec.stamps import UNKNOWN, Eye, Stamp, hash_of
 from mlspec.spec.tops import Top, UnsureError, read_node, read_top
 from mlspec.spec.tree import SECTIONS, Node, Problem
@@ -229,9 +230,12 @@ class _Search:
                 if section == "models":
                     continue
                 if section not in merged:
-                    merged[section] = dict(value) if type(value) is dict else value
+                    merged[section] = copy(value)
                     continue
                 into = merged[section]
+                if section in LISTED and type(value) is type(into) is list:
+                    into += value
+                    continue
                 if section not in JOINED or type(value) is not dict or type(into) is not dict:
                     raise UnsureError
                 if not value.keys().isdisjoint(into):

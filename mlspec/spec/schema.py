@@ -131,5 +131,5 @@ def _attribute_docstrings() -> dict[str, dict[str, str]]:
                     ast.AnnAssign(target=ast.Name(id=name)),
                     ast.Expr(value=ast.Constant(value=str(text))),
                 ):
-                    texts[name] = inspect.cleandoc(text)
+                    texts[name.removesuffix("_")] = inspect.cleandoc(text)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from mlspec.errors import Diagnostic
 from mlspec.spec.show import escape, shorten
@@ -11,12 +12,14 @@ from mlspec.spec.tree import SECTIONS, Node
 ROOT_ONLY = ("mlspec", "project", "include", "limits", "reconcile")
 JOINED = (*SECTIONS, "monitors", "alerts")
 """Sections of named resources, which several files may have."""
+LISTED = ("moved", "removed")
+"""Sections that are lists, which several files may have too."""
 
 
 def merge(files: Sequence[Node]) -> tuple[Node, tuple[Diagnostic, ...]]:
     """One tree of the root file's and the included files' trees, and what clashes.
 
-    Sections of named resources are joined; any other section stands in one file only.
+    Sections of named resources, and lists, are joined; any other section stands in one file only.
     """
     root = files[0]
     top = Node(root.file, root.line, root.column, root.length, {})
@@ -36,6 +39,8 @@ def _add(top: Node, file: Node, *, first: bool) -> Iterator[Diagnostic]:
             top.keys[section] = key
         elif _joinable(section, node, top.value[section]):
             yield from _join(section, top.value[section], node)
+        elif section in LISTED and isinstance(node.value, list):
+            _append(top.value[section], node.value)
         else:
             yield Diagnostic(
                 "MLS025",
@@ -46,8 +51,15 @@ def _add(top: Node, file: Node, *, first: bool) -> Iterator[Diagnostic]:
             )
 
 
+def _append(into: Node, items: list[Node]) -> None:
+    if isinstance(into.value, list):  # anything else is told as a wrong value
+        into.value += items
+
+
 def _copy(node: Node) -> Node:
     """The node, such that joining into it leaves the file's own tree alone."""
+    if isinstance(node.value, list):
+        return replace(node, value=list(node.value))
     if not isinstance(node.value, dict):
         return node
     return node.holding(dict(node.value), dict(node.keys))

@@ -126,6 +126,18 @@ class LocalTarget:
         state = load_state(self.run_dir(deployment)) or {}
         return self.deploy(deployment, load_release(Path(state["folder"])), ())
 
+    def rename(self, deployment: str, name: str) -> None:
+        running = self.observe(deployment)
+        before, after = self.run_dir(deployment), self.run_dir(name)
+        if running is None or after.exists():
+            return
+        self.stop(deployment)
+        if (sockets := socket_folder(before)) != before:
+            shutil.rmtree(sockets, ignore_errors=True)
+        before.rename(after)
+        if running.status == "serving":
+            self.start(name)
+
     def destroy(self, deployment: str) -> None:
         self.stop(deployment)
         run_dir = self.run_dir(deployment)

@@ -12,6 +12,7 @@ from collections.abc import Container, Iterator, Mapping
 from mlspec.spec.checks import (
     executors,
     gates,
+    moves,
     names,
     overlaps,
     params,
@@ -65,6 +66,7 @@ def check_together(
     `families`: of each member of a matrix, the name of the model that it was written as.
     """
     yield from references.check(spec, faces, known)
+    yield from moves.check(spec, known)
     yield from executors.check(spec, faces)
     yield from overlaps.check(spec, faces, families)
     yield from pipelines.check(spec, faces)

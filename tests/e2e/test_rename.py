@@ -1,0 +1,86 @@
+"""A renamed model, deployment and dataset: one history, nothing trained, and DVC agrees."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+MOVED = """
+moved:
+- {from: model.loans, to: model.credit}
+- {from: deployment.loans, to: deployment.lending}
+"""
+
+
+@pytest.fixture
+def project(served: Any) -> Iterator[Any]:
+    yield served
+    served.mlspec("stop", "deployment.lending@local", code=None)
+
+
+def rename(project: Any) -> None:
+    """Another name for the model and its deployment, also where its code has that of the folder."""
+    text = project.read()
+    text = text.replace("\n  loans:\n    description", "\n  credit:\n    description")
+    text = text.replace("\n  loans:\n    model: loans\n", "\n  lending:\n    model: credit\n")
+    project.write("mlspec.yaml", text + MOVED)
+    project.edit("pipelines/loans/params.json", "pipelines/credit/params.json", "src/train.py")
+
+
+def test_a_rename_trains_nothing(project: Any) -> None:
+    before = project.json("show", "model.loans")
+    rename(project)
+    steps = project.plan()
+    assert {a: s["action"] for a, s in steps.items() if not a.startswith("file.")} == {
+        "model.loans": "move",
+        "deployment.loans@local": "move",
+        "deployment.lending@local": "deploy",
+    }
+    assert steps["model.loans"]["reason"] == "moved to model.credit"
+
+    assert project.apply() == []
+
+    project.check_settled()
+    after = project.json("show", "credit")
+    assert [v["address"] for v in after["versions"]] == ["model.credit@1"]
+    for kept in ("version", "artifact", "metrics", "verdicts", "commit", "signature"):
+        assert after["versions"][0][kept] == before["versions"][0][kept]
+    assert not after["retired"]
+    [moved] = project.json("log", "model.loans", "-n", "1")
+    assert (moved["action"], moved["detail"]) == (
+        "move",
+        "it is model.credit now, with its history",
+    )
+    state = json.loads(project.read(".mlspec/run/lending@local/state.json"))
+    assert (state["status"], state["model"], state["version"]) == ("serving", "credit", 1)
+    assert not (project.root / ".mlspec/run/loans@local").exists()
+    assert not (project.root / "pipelines/loans").exists()
+
+    project.commit("Rename")
+    project.edit("threshold: 45", "threshold: 46")
+    assert project.apply() == ["train", "evaluate"], "as if it had always had that name"
+    versions = project.json("show", "credit")["versions"]
+    assert [version["version"] for version in versions] == [1, 2]
+
+
+def test_a_rename_that_was_compiled_and_committed_first(project: Any) -> None:
+    rename(project)
+    project.mlspec("compile")
+    project.commit("Rename")
+    project.check_dvc()
+    assert project.apply() == []
+    project.check_settled()
+
+
+def test_what_is_only_forgotten_goes_on(project: Any) -> None:
+    text = project.read()
+    project.write("mlspec.yaml", text[: text.index("targets:")] + "removed: [deployment.loans]\n")
+    assert project.plan()["deployment.loans@local"]["action"] == "forget"
+    assert project.apply() == []
+    project.check_settled()
+    assert project.serving()["status"] == "serving"
+    assert project.ask(60)[0] == 1
