@@ -1,4 +1,4 @@
-.PHONY: help demo test lint bench bench-scale clean
+.PHONY: help demo test lint crash crash-full bench bench-scale clean
 
 help:  ## List what make can do
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -12,6 +12,14 @@ test:  ## Check style, types and layers, and run every test
 
 lint:  ## Check style, types and layers
 	@bash .ci/run lint
+
+crash:  ## Apply with a fault at each of a sample of system calls (3 minutes; needs strace)
+	@bash .ci/install dev
+	@.venv/bin/python tests/crash/sweep.py --points 64 $(OPTIONS)
+
+crash-full:  ## Apply with a fault at every system call (an hour)
+	@bash .ci/install dev
+	@.venv/bin/python tests/crash/sweep.py $(OPTIONS)
 
 bench:  ## Measure mlspec beside DVC
 	@bash .ci/install
