@@ -19,7 +19,7 @@ from mlspec.errors import SpecError
 from mlspec.memo import TABLE
 from mlspec.plan import Plan
 from mlspec.planner import file_steps
-from mlspec.providers.files import write_files
+from mlspec.providers.files import delete_file, write_files
 from mlspec.reconcile import CACHE, MOST_NAMED, Project, open_project
 from mlspec.resources import DatasetResource, FileResource
 
@@ -76,6 +76,10 @@ def looked_at(root: Path, monkeypatch: pytest.MonkeyPatch, facts: str = "facts")
 
 def name(number: int) -> str:
     return f"shop-{number:05d}"
+
+
+def spec_of(root: Path, model: str) -> Path:
+    return root / f"shops/{model}/model.yaml"
 
 
 def test_what_is_settled_is_not_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +149,9 @@ def add_a_module_that_is_found_first(root: Path, _random: Random) -> None:
 
 
 def edit_param(root: Path, random: Random) -> None:
-    set_rate(root, "files", random.randrange(MODELS), random.choice([0.1, 0.2, 0.3]))
+    number = random.randrange(MODELS)
+    if spec_of(root, name(number)).exists():
+        set_rate(root, "files", number, random.choice([0.1, 0.2, 0.3]))
 
 
 def edit_lock(root: Path, random: Random) -> None:
@@ -173,7 +179,7 @@ def edit_generated(root: Path, random: Random) -> None:
 
 
 def leave_the_spec(root: Path, random: Random) -> None:
-    (root / f"specs/{name(random.randrange(MODELS))}.yaml").unlink(missing_ok=True)
+    spec_of(root, name(random.randrange(MODELS))).unlink(missing_ok=True)
 
 
 def go_back(root: Path, _random: Random) -> None:
@@ -189,7 +195,34 @@ def forget_in_the_ledger(root: Path, random: Random) -> None:
         project.ledger.record({path: None}, make_entry(project.git, "test"))
 
 
+def rename(root: Path, random: Random) -> None:
+    model = name(random.randrange(MODELS))
+    file = spec_of(root, model)
+    if file.exists() and f"  {model}:" in file.read_text():
+        text = file.read_text().replace(f"  {model}:", f"  new-{model}:")
+        file.write_text(f"{text}\nmoved:\n- {{from: model.{model}, to: model.new-{model}}}\n")
+
+
+def rename_without_saying_so(root: Path, random: Random) -> None:
+    file = spec_of(root, name(random.randrange(MODELS)))
+    if file.exists():
+        file.write_text(file.read_text().partition("\nmoved:")[0] + "\n")
+
+
+def record_the_renames(root: Path, _random: Random) -> None:
+    from mlspec.ledger.entry import make_entry
+    from mlspec.ledger.moves import moved_records
+
+    with open_project(root) as project:
+        for former in project.recorded().moving:
+            records = moved_records(project.ledger.snapshot, project.moves, former)
+            project.ledger.record(records, make_entry(project.git, "test"))
+
+
 EDITS = [
+    rename,
+    rename_without_saying_so,
+    record_the_renames,
     edit_data,
     edit_code,
     add_a_module_that_is_found_first,
@@ -218,6 +251,27 @@ def test_any_edits_give_the_plan_of_everything(root: Path, seed: int) -> None:
             check_files(root)
         quick, whole = both(root)
         assert quick == whole, done
+
+
+def test_a_rename_is_looked_at_and_needs_nothing_but_its_record(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at(root, monkeypatch)
+    rename(root, Random(1))
+    quick, whole = both(root)
+    assert quick == whole
+    [moved] = [step for step in quick.steps if not step.address.startswith("file.")]
+    assert (moved.action, moved.consequence) == ("move", "none")
+    with open_project(root) as project:
+        for step in file_steps(project.file_facts):
+            if step.action == "delete":
+                delete_file(root, step.address.removeprefix("file."), project.moves)
+        write_files(root, {f.path: f.text for f in generated(project)})
+    assert [step.action for step in both(root)[0].steps] == ["move"]
+    record_the_renames(root, Random(1))
+    assert len(looked_at(root, monkeypatch)) == 1
+    assert looked_at(root, monkeypatch) == set()
+    assert both(root)[0].empty and both(root)[1].empty
 
 
 def test_the_memory_is_small(root: Path) -> None:
