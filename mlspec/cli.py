@@ -442,6 +442,39 @@ def log(
 
 
 @app.command()
+def rollback(
+    context: typer.Context,
+    deployment: Deployment,
+    to: Annotated[
+        int | None,
+        typer.Option(
+            "--to", min=1, help="The version; by default the newest good one before what serves."
+        ),
+    ] = None,
+    reason: Annotated[
+        str, typer.Option("--reason", "-m", help="What is wrong with what serves now.")
+    ] = "",
+    here: Annotated[
+        bool, typer.Option("--here", help="Commit on the current branch, also with a remote.")
+    ] = False,
+    commit: Annotated[
+        bool, typer.Option("--commit/--no-commit", help="Or only edit the spec.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Prepare a commit that goes back to an earlier version.
+
+    It pins that version and quarantines the one that serves now; an apply of it trains nothing.
+    With a remote it is a new branch, pushed, to be merged; else a commit on the current branch.
+    """
+    from mlspec.commands.rollback import RollbackOptions
+    from mlspec.commands.rollback import rollback as command
+
+    options = RollbackOptions(to=to, reason=reason, here=here, commit=commit, as_json=as_json)
+    raise typer.Exit(command(context.obj, _console(), deployment, options))
+
+
+@app.command()
 def stop(context: typer.Context, deployment: Deployment, lock_timeout: LockTimeout = 0) -> None:
     """Stop a deployment until `mlspec start`."""
     from mlspec.commands.deployment import stop as command

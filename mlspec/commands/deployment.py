@@ -20,7 +20,7 @@ def stop(start: Path, console: Console, *, name: str, lock_timeout: float) -> in
     """End it; plans leave it stopped."""
     with open_project(start) as project, acquire(project.git, lock_timeout):
         project.ledger.sync()
-        resource = _find(project, name)
+        resource = find_deployment(project, name)
         _here(project, resource)
         target_of(project.root, resource).stop(resource.name)
         _record(project, resource, "stop", "stopped")
@@ -32,7 +32,7 @@ def start(start: Path, console: Console, *, name: str, lock_timeout: float) -> i
     """Serve again what was served."""
     with open_project(start) as project, acquire(project.git, lock_timeout):
         project.ledger.sync()
-        resource = _find(project, name)
+        resource = find_deployment(project, name)
         _here(project, resource)
         try:
             running = target_of(project.root, resource).start(resource.name)
@@ -48,7 +48,7 @@ def start(start: Path, console: Console, *, name: str, lock_timeout: float) -> i
 def logs(start: Path, console: Console, *, name: str, lines: int, every: bool) -> int:
     """The last lines of the newest log; with `every`, of every log."""
     with open_project(start) as project:
-        resource = _find(project, name)
+        resource = find_deployment(project, name)
         paths = target_of(project.root, resource).logs(resource.name)
     if not paths:
         raise MlspecError(f"{resource.address} has no logs on this machine")
@@ -61,7 +61,7 @@ def logs(start: Path, console: Console, *, name: str, lines: int, every: bool) -
     return 0
 
 
-def _find(project: Project, name: str) -> DeploymentResource:
+def find_deployment(project: Project, name: str) -> DeploymentResource:
     """By address, by `NAME@TARGET`, or by name when it has one target."""
     wanted = name.removeprefix("deployment.")
     deployments = project.resolver.desired(project.resolver.deployments())

@@ -22,6 +22,7 @@ from mlspec.planner import file_steps
 from mlspec.providers.files import delete_file, write_files
 from mlspec.reconcile import CACHE, MOST_NAMED, Project, open_project
 from mlspec.resources import DatasetResource, FileResource
+from mlspec.spec.edit import append_item
 
 MODELS = 6
 
@@ -272,6 +273,30 @@ def test_a_rename_is_looked_at_and_needs_nothing_but_its_record(
     assert len(looked_at(root, monkeypatch)) == 1
     assert looked_at(root, monkeypatch) == set()
     assert both(root)[0].empty and both(root)[1].empty
+
+
+@pytest.mark.parametrize(
+    ("version", "why"),
+    [(1, "version 1 is quarantined: bad"), (7, "quarantined, and the ledger does not have it")],
+)
+def test_a_quarantine_is_seen_and_kept_and_taken_back(
+    root: Path, version: int, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert both(root)[0].empty
+    file, path = spec_of(root, name(2)), ("models", name(2), "quarantine")
+    before = file.read_text()
+    file.write_text(append_item(before, path, {"version": version, "reason": "bad"}) or "")
+    for _ in range(2):
+        quick, whole = both(root)
+        assert quick == whole
+        assert quick.empty
+        assert [each.address for each in quick.held] == [f"model.{name(2)}"]
+        assert why in quick.held[0].reason
+    assert looked_at(root, monkeypatch) == set(), "what is held is settled"
+    file.write_text(before)
+    quick, whole = both(root)
+    assert quick == whole
+    assert not quick.held
 
 
 def test_the_memory_is_small(root: Path) -> None:

@@ -1,0 +1,151 @@
+"""Small edits of a spec's text: all that is not edited keeps its bytes, comments and spacing.
+
+Comes in: the text of a file, and where a value belongs. Goes out: the new text, which says what the
+old one said and the new value, and nothing else; or none, where that cannot be made sure of.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import yaml
+
+from mlspec.spec.scalars import resolve_scalar
+from mlspec.spec.yaml import parse
+
+_PLAIN = re.compile(r"[a-z][a-z0-9-]*")
+_BLOCK_TEXT = ("|", ">")
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MARK = "\ufeff"
+"""What some editors put before a text; parsers do not agree whether places count it."""
+
+Mapping = yaml.MappingNode
+List = yaml.SequenceNode
+
+
+def has(text: str, path: Sequence[str]) -> bool:
+    """Whether the file itself, and no other or a matrix, holds the mapping at `path`."""
+    return isinstance(_find(text, path), Mapping)
+
+
+def put_value(text: str, path: Sequence[str], key: str, value: int) -> str | None:
+    """The text with `key: value` in the mapping at `path`; the last of `path` may be missing."""
+
+    def edited() -> str | None:
+        inner = _find(text, path)
+        if isinstance(inner, Mapping):
+            known = _value(inner, key)
+            if known is None:
+                return _insert(text, inner, f"{_key(key)}: {value}")
+            start, end = known.start_mark.index, known.end_mark.index
+            return text[:start] + str(value) + text[end:]
+        outer = _find(text, path[:-1])
+        if inner is None and isinstance(outer, Mapping):
+            return _insert(text, outer, f"{_key(path[-1])}: {{{_key(key)}: {value}}}")
+        return None
+
+    def said(plain: Any) -> None:
+        _at(plain, path[:-1]).setdefault(path[-1], {})[key] = value
+
+    return _checked(text, edited, said)
+
+
+def append_item(text: str, path: Sequence[str], item: dict[str, int | str]) -> str | None:
+    """The text with `item` at the end of the list at `path`; the last of `path` may be missing."""
+    written = flow(item)
+
+    def edited() -> str | None:
+        known = _find(text, path)
+        if isinstance(known, List):
+            return _insert(text, known, written)
+        outer = _find(text, path[:-1])
+        if known is not None or not isinstance(outer, Mapping):
+            return None
+        if outer.flow_style:
+            return _insert(text, outer, f"{path[-1]}: [{written}]")
+        column = outer.start_mark.column
+        return _insert(text, outer, f"{path[-1]}:\n{' ' * (column + 2)}- {written}")
+
+    def said(plain: Any) -> None:
+        _at(plain, path[:-1]).setdefault(path[-1], []).append(item)
+
+    return _checked(text, edited, said)
+
+
+def flow(item: dict[str, int | str]) -> str:
+    """A mapping on one line: `{version: 4, reason: "Wrong on weekends"}`."""
+    values = (f"{_key(key)}: {json.dumps(each, ensure_ascii=False)}" for key, each in item.items())
+    return f"{{{', '.join(values)}}}"
+
+
+def _key(name: str) -> str:
+    plain = _PLAIN.fullmatch(name) and isinstance(resolve_scalar(name), str)
+    return name if plain else json.dumps(name, ensure_ascii=False)
+
+
+def _checked(text: str, edit: Callable[[], str | None], said: Callable[[Any], None]) -> str | None:
+    """What `edit` makes of the text, if it says what `said` makes of what the text says."""
+    expected = None if text.startswith(_MARK) else _plain(text)
+    try:
+        made = edit()
+    except yaml.YAMLError:
+        return None
+    if made is None or expected is None:
+        return None
+    said(expected)
+    return made if _plain(made) == expected else None
+
+
+def _plain(text: str) -> Any:
+    """What a text says, as the spec is read; none if anything is wrong with it."""
+    parsed = parse(text.encode(), "")
+    return None if parsed.problems or parsed.top is None else parsed.top.plain()
+
+
+def _at(plain: Any, path: Iterable[str]) -> Any:
+    for key in path:
+        plain = plain[key]
+    return plain
+
+
+def _find(text: str, path: Iterable[str]) -> yaml.Node | None:
+    """The node at `path`, with marks; none if there is none."""
+    node: yaml.Node | None = yaml.compose(text, Loader=_LOADER)
+    for key in path:
+        node = _value(node, key) if isinstance(node, Mapping) else None
+    return node
+
+
+def _value(node: yaml.MappingNode, key: str) -> yaml.Node | None:
+    return next((value for each, value in node.value if each.value == key), None)
+
+
+def _insert(text: str, node: yaml.CollectionNode, entry: str) -> str:
+    """The text with one more entry at the end of a mapping or list."""
+    if node.flow_style:
+        if not node.value:
+            at = node.start_mark.index + 1
+            return text[:at] + entry + text[at:]
+        at = _end(text, node.value[-1])
+        return f"{text[:at]}, {entry}{text[at:]}"
+    newline = "\r\n" if "\r\n" in text else "\n"
+    end = _end(text, node)
+    at = min((i for i in (text.find(mark, end) for mark in "\r\n") if i >= 0), default=len(text))
+    dash = "- " if isinstance(node, List) else ""
+    lines = (" " * node.start_mark.column + dash + entry).replace("\n", newline)
+    return text[:at] + newline + lines + text[at:]
+
+
+def _end(text: str, node: Any) -> int:
+    """Where a value, or a key with its value, ends; of blocks, where the last thing in it ends."""
+    if isinstance(node, tuple):
+        return _end(text, node[1])
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        return _end(text, node.value[-1])
+    end: int = node.end_mark.index
+    if isinstance(node, yaml.ScalarNode) and node.style in _BLOCK_TEXT:
+        return len(text[:end].rstrip())
+    return end

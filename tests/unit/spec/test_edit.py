@@ -1,0 +1,80 @@
+"""Edits of a spec's text: what is not edited keeps its bytes."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlspec.spec.edit import append_item, put_value
+
+PIN = ("deployments", "churn", "pin")
+QUARANTINE = ("models", "churn", "quarantine")
+BAD: dict[str, int | str] = {"version": 2, "reason": 'too "sure"'}
+
+BLOCK = """\
+# the shop
+deployments:
+  churn:
+    model: churn  # ours
+    targets: [here]
+    # a row of last year
+    smoke:
+      - input: {a: 1}  # one
+
+# where
+targets:
+  here: {kind: local}
+"""
+
+
+def test_a_block_gets_a_line_after_its_last_value_and_keeps_its_comments() -> None:
+    made = put_value(BLOCK, PIN, "here", 3)
+    assert made == BLOCK.replace("# one\n", "# one\n    pin: {here: 3}\n")
+    assert put_value(made, PIN, "here", 12) == made.replace("here: 3", "here: 12")
+    assert put_value(made, PIN, "on", 1) == made.replace("here: 3", 'here: 3, "on": 1')
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("deployments: {churn: {model: churn}} # x", "{model: churn, pin: {here: 3}}} # x"),
+        ("deployments:\n  churn: {model: churn,\n  }\n", "{model: churn, pin: {here: 3},\n  }\n"),
+        ("deployments:\n  churn: {}\n", "churn: {pin: {here: 3}}\n"),
+        ("deployments:\n  churn:\n    pin: {}\n", "    pin: {here: 3}\n"),
+        ("deployments:\n  churn:\n    pin:\n      there: 1", "there: 1\n      here: 3"),
+        ("deployments:\r\n  churn:\r\n    a: b\r\n", "a: b\r\n    pin: {here: 3}\r\n"),
+        (
+            "deployments:\n  churn:\n    a: |\n      b\n\n      c\n\n# d\n",
+            "c\n    pin: {here: 3}\n\n# d\n",
+        ),
+    ],
+)
+def test_every_way_to_write_a_mapping(before: str, after: str) -> None:
+    made = put_value(before, PIN, "here", 3)
+    assert made is not None
+    assert made.endswith(after)
+
+
+def test_a_list_is_begun_and_continued() -> None:
+    text = "models:\n    churn:\n        owner: ada\n    other: {}\n"
+    once = append_item(text, QUARANTINE, BAD)
+    entry = '          - {version: 2, reason: "too \\"sure\\""}\n'
+    assert once == text.replace("ada\n", "ada\n        quarantine:\n" + entry)
+    twice = append_item(once, QUARANTINE, {"version": 5, "reason": "slow"})
+    assert twice == once.replace(entry, entry + '          - {version: 5, reason: "slow"}\n')
+    flow = append_item("models: {churn: {quarantine: [{version: 1}]}}", QUARANTINE, {"version": 2})
+    assert flow == "models: {churn: {quarantine: [{version: 1}, {version: 2}]}}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "deployments:\n  churn: &same\n    model: a\n  other: *same\n",
+        "deployments: [churn]\n",
+        "deployments: {}\n",
+        "deployments:\n  churn:\n    pin: 3\n",
+        "deployments: {churn: {\n",
+        "\ufeffdeployments: {churn: {model: a}}\n",
+    ],
+)
+def test_what_would_change_more_or_is_no_mapping_is_left(text: str) -> None:
+    assert put_value(text, PIN, "here", 3) is None
