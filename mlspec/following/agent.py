@@ -111,6 +111,8 @@ class Agent:
         """What was told last about what goes on, so that it is told once."""
         self._postponed = 0
         """The exit code of what this round had to leave for later."""
+        self._attempted = False
+        """Whether this round came to the end of an attempt."""
 
     def once(self) -> int:
         """Go round once; the exit code of what needs attention, 2 for drift that is left."""
@@ -119,6 +121,10 @@ class Agent:
         if self._postponed:
             return self._postponed
         if branch and last and last.commit == branch.tip and not last.ending.good:
+            if not self._attempted:
+                text = f"{last.commit[:9]} was {last.ending.value} before, and is not tried again"
+                data = {"outcome": last.ending.value, "detail": last.detail}
+                self._tell("left", f"{text} without --retry", commit=last.commit, **data)
             return last.exit_code
         return ExitCode.CHANGES if self._board.now.drift else ExitCode.OK
 
@@ -138,7 +144,7 @@ class Agent:
 
     def _round(self) -> tuple[Branch | None, Memory]:
         """Look, then do what is to be done until only observing is left."""
-        began, self._postponed = time.monotonic(), 0
+        began, self._postponed, self._attempted = time.monotonic(), 0, False
         self._show(working=True, rounds=self._board.now.rounds + 1)
         with closing(Git(self._setting.root)) as git:
             clone = Clone(git, self._setting.remote, self._setting.branch)
@@ -272,6 +278,7 @@ class Agent:
         self, clone: Clone, memory: Memory, commit: str, result: _Result, seconds: float
     ) -> Memory:
         """Remember, record and tell how an attempt ended."""
+        self._attempted = True
         detail = redact(result.detail.split("\n")[0][:500])
         attempt = Attempt(
             commit=commit,
