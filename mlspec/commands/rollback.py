@@ -15,6 +15,7 @@ from mlspec.atomic import write_atomic
 from mlspec.commands.deployment import find_deployment
 from mlspec.errors import MlspecError
 from mlspec.git.commit import changed_paths, commit_here, make_branch, make_commit
+from mlspec.ledger.paths import deployment_address
 from mlspec.ledger.records import Version
 from mlspec.ledger.state import Recorded
 from mlspec.planner.quarantine import why_quarantined
@@ -84,7 +85,7 @@ def rollback(start: Path, console: Console, name: str, options: RollbackOptions)
         console.say_json(_as_dict(change, tuple(files), made))
         return 0
     _tell(console, change, tuple(files), made)
-    for other in _served_elsewhere(recorded, change):
+    for other in _served_elsewhere(project, recorded, change):
         console.note(
             f"{escape(other)} serves version {change.bad.number} as well: "
             f"`mlspec rollback {escape(other)}`."
@@ -182,7 +183,7 @@ def _declares(
         if has(text, where):
             return place.path, text
     raise MlspecError(
-        f"{'.'.join(where)} is not written in one place of the spec, so it is not edited",
+        f"{'.'.join(where)} is not written out in a file of the spec, so nothing was edited",
         hint=f"write it by hand: {change.by_hand}",
     )
 
@@ -245,15 +246,19 @@ def _write(project: Project, files: dict[str, str]) -> None:
         write_atomic(file, text, mode=file.stat().st_mode & 0o777)
 
 
-def _served_elsewhere(recorded: Recorded, change: _Change) -> list[str]:
-    """Other deployments of the version that is left."""
-    return [
-        address
-        for address, deployed in recorded.deployments().items()
-        if address != change.resource.address
-        and (deployed.model, deployed.version) == (change.bad.model, change.bad.number)
-        and deployed.status != "refused"
-    ]
+def _served_elsewhere(project: Project, recorded: Recorded, change: _Change) -> list[str]:
+    """Other deployments of the version that is left, which no pin takes back."""
+    model, bad = change.resource.deployment.model, change.bad.number
+    found = []
+    for name, deployment in project.resolver.deployed.get(model, {}).items():
+        for target in deployment.targets:
+            address = deployment_address(name, target)
+            serving = recorded.deployed(address)
+            if address != change.resource.address and serving is not None:
+                still = (serving.model, serving.version) == (model, bad)
+                if still and serving.status != "refused" and target not in deployment.pin:
+                    found.append(address)
+    return found
 
 
 def _as_dict(change: _Change, files: tuple[str, ...], made: _Made) -> dict[str, Any]:

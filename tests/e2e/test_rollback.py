@@ -37,7 +37,6 @@ def test_a_rollback_sticks_until_there_is_something_better(served: Any) -> None:
     assert served.held() == {"model.loans": "version 2 is quarantined: wrong on weekends"}
     served.check_settled()
     assert served.apply() == [], "a second apply does not bring it back"
-    assert served.ask(70) == (1, 25.0)
 
     served.edit("    pin: {local: 1}\n", "")
     served.edit("AGE_WEIGHT = 0.0", "AGE_WEIGHT = 0.00", "src/train.py")
@@ -55,7 +54,6 @@ def test_a_rollback_sticks_until_there_is_something_better(served: Any) -> None:
     served.edit("    pin: {local: 1}\n", "")
     assert served.apply() == []
     assert served.ask(70) == (4, 23.0)
-    served.check_settled()
 
 
 def test_with_a_remote_it_is_a_branch_to_merge(served: Any) -> None:
@@ -80,6 +78,5 @@ def test_with_a_remote_it_is_a_branch_to_merge(served: Any) -> None:
     served.git("merge", "--quiet", "--ff-only", branch)
     assert served.apply() == []
     assert served.ask(70) == (1, 25.0)
-    served.check_settled()
     refused = served.mlspec("rollback", "loans", code=1).stderr
     assert "has no accepted version before version 1" in refused
