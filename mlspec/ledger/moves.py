@@ -198,6 +198,8 @@ class _Moved:
 
     def _imported(self, path: str) -> bytes | None:
         for old, new in self._datasets.items():
+            if path == dataset_path(old):
+                return None
             if path == dataset_path(new):
                 imported = self._recorded.imported(old)
                 assert imported is not None

@@ -18,17 +18,18 @@ def keep_selected(
     """The selected ones of the ordered `steps` that need no other, and why the rest must wait.
 
     Nothing is deleted: what left the spec has no address in it that could be selected. What has
-    another name now is moved if that is selected, or something that needs it.
+    another name now is moved if that is selected, or something that needs it; then the pipeline
+    under the former name goes, whose runs are taken over.
     """
     planned = {step.address for step in steps}
     needed = {each for step in steps if step.address in selection for each in step.after}
     kept: dict[str, Step] = {}
     held = []
     for step in steps:
-        now = moved_to(step)
-        if now is not None and (now in selection or step.address in needed):
-            kept[step.address] = step
         if step.address not in selection or step.action is Action.DELETE:
+            leaves = step.action in (Action.DELETE, Action.MOVE) and step.address in needed
+            if leaves or moved_to(step) in selection.addresses:
+                kept[step.address] = step
             continue
         lacking = [each for each in step.after if each in planned and each not in kept]
         if not lacking:

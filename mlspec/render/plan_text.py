@@ -193,9 +193,9 @@ def _estimated(estimate: Estimate) -> str:
 
 
 def _telling(step: Step) -> list[FieldChange]:
-    """Changes without digests, which say nothing that the reason has not said in words."""
-    digests = ("md5", "fingerprint", "release", "service")
-    return [c for c in step.changes if " " not in c.field and c.field not in digests]
+    """Changes without those that say nothing that the reason has not said in words."""
+    untold = ("address", "md5", "fingerprint", "release", "service")
+    return [c for c in step.changes if " " not in c.field and c.field not in untold]
 
 
 def _transition(change: FieldChange) -> str:
@@ -206,6 +206,8 @@ def _transition(change: FieldChange) -> str:
 
 def _label(step: Step) -> str:
     kind, _, rest = step.address.partition(".")
+    if step.action is Action.MOVE:
+        return "name"
     match kind:
         case "file" | "dataset":
             return rest
