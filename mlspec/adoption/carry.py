@@ -27,8 +27,6 @@ from mlspec.metrics import load_metrics
 from mlspec.reconcile import Project
 from mlspec.resources import StageResource
 
-CACHE = Path(".dvc", "cache")
-
 
 @dataclass(frozen=True, slots=True)
 class Carried:
@@ -56,12 +54,12 @@ def lock_files(carried: list[Carried]) -> dict[str, str]:
     return {path: dump_lock(stages) for path, stages in entries.items()}
 
 
-def keep_outputs(carried: list[Carried], root: Path) -> list[str]:
-    """Have in DVC's cache what it left to Git; which paths that are.
+def keep_outputs(carried: list[Carried], root: Path, objects: Path) -> list[str]:
+    """Have in DVC's cache, at `objects`, what it left to Git; which paths that are.
 
     The generated pipelines keep all outputs in the cache, so that any run can be brought back.
     """
-    cache, scm = ObjectFolder(root / CACHE), Scm(root, Git(root))
+    cache, scm = ObjectFolder(objects), Scm(root, Git(root))
     moved = []
     for each in carried:
         for path in [out.path for out in each.taken.old.outs if not out.cache]:
@@ -86,7 +84,7 @@ def _keep(cache: ObjectFolder, locked: LockedPath, place: Path) -> None:
             cache.add_bytes(locked.md5, dir_listing(digests))
 
 
-def record(adoption: Adoption, carried: list[Carried], project: Project) -> None:
+def record(adoption: Adoption, carried: list[Carried], project: Project, objects: Path) -> None:
     """Have the ledger know the runs and the data; the caller holds the lock."""
     head = make_entry(project.git, "adopt")
     for data in adoption.data:
@@ -102,7 +100,8 @@ def record(adoption: Adoption, carried: list[Carried], project: Project) -> None
         project.ledger.stage({dataset_path(data.name): kept}, about)
     states: dict[str, ModelState] = {}
     for each in carried:
-        run = _run(each, project.root, head.commit, head.dirty)
+        metrics = _metrics(each, project.root, objects)
+        run = _run(each, metrics, head.commit, dirty=head.dirty)
         model, name = each.taken.model, each.taken.name
         runs = {**states.get(model, ModelState()).runs, name: run.fingerprint}
         states[model] = ModelState(runs=runs)
@@ -144,13 +143,13 @@ def _dependencies(
         yield LockedPath(path, found.md5, found.size, found.nfiles, executable)
 
 
-def _run(each: Carried, root: Path, commit: str, dirty: bool) -> Run:
+def _run(each: Carried, metrics: dict[str, float], commit: str, *, dirty: bool) -> Run:
     entry = entry_as_dict(each.entry)
     return Run(
         stage=each.taken.name,
         fingerprint=entry_fingerprint(entry),
         entry=entry,
-        metrics=_metrics(each, root),
+        metrics=metrics,
         seconds=0.0,
         commit=commit,
         dirty=dirty,
@@ -158,12 +157,12 @@ def _run(each: Carried, root: Path, commit: str, dirty: bool) -> Run:
     )
 
 
-def _metrics(each: Carried, root: Path) -> dict[str, float]:
+def _metrics(each: Carried, root: Path, objects: Path) -> dict[str, float]:
     """What the run measured, from the worktree or else the cache; nothing if it is in neither."""
     path = each.resource.stage.metrics
     if path is None:
         return {}
     md5 = next(out.md5 for out in each.entry.outs if out.path == path)
-    places = (root / path, ObjectFolder(root / CACHE).path(md5))
+    places = (root / path, ObjectFolder(objects).path(md5))
     found = next((place for place in places if place.is_file()), None)
     return load_metrics(found, path) if found else {}

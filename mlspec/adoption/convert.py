@@ -17,6 +17,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError
@@ -185,12 +186,15 @@ class _Conversion:
                 path = body[str(at[0])][int(at[1])] if isinstance(at[-1], int) else "its command"
                 yield f"{path}: {problem.message}", problem.hint
         for dep in stage.deps:
-            if not self.tree.exists(dep.path) and dep.path not in self._all_outs:
-                inside = any(parent in self._all_outs for parent in parents(dep.path))
-                if not inside:
-                    yield f"{dep.path} is not there", "bring it back, then adopt again"
+            if not self.tree.exists(dep.path) and not self._is_made(dep.path):
+                yield f"{dep.path} is not there", "bring it back, then adopt again"
 
-    @property
+    def _is_made(self, path: str) -> bool:
+        """Whether `path` is an output or data, lies in one or holds one."""
+        around = {path, *parents(path)}
+        return any(out in around or out.startswith(f"{path}/") for out in self._all_outs)
+
+    @cached_property
     def _all_outs(self) -> set[str]:
         stages = {out.path for stage in self.old.stages for out in stage.outs}
         return stages | {out.path for data in self.old.data for out in data.outs}
@@ -376,6 +380,10 @@ class _Conversion:
         if out.persist:
             message = f"{out.path} persists between runs, which a spec has no word for"
             self.made.say(stage.place, message, "read what was there before from another path")
+        if out.plotted:
+            message = f"how {out.path} is plotted is not taken over: a spec has no word for it"
+            hint = "for `dvc plots`, say it under `plots` in a dvc.yaml without stages"
+            self.made.say(stage.place, message, hint)
         if out.remote or not out.push:
             message = f"{out.path} is kept apart ({out.remote or 'not pushed'}); mlspec does not"
             self.made.say(stage.place, message, "it goes to the storage of the spec")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mlspec.dvc.lock import LockedPath
@@ -52,6 +53,8 @@ class Out:
     known: Known
     cache: bool
     metric: bool
+    plotted: bool
+    """Whether something is said of how it is plotted."""
     persist: bool
     remote: str
     push: bool
@@ -137,6 +140,8 @@ class Repository:
     artifacts: tuple[OldArtifact, ...]
     extras: tuple[Extra, ...]
     settings: OldSettings
+    cache: Path
+    """Where its objects are."""
 
 
 def read_repository(found: Mapping[str, Any]) -> Repository:
@@ -155,6 +160,7 @@ def read_repository(found: Mapping[str, Any]) -> Repository:
         settings=OldSettings(
             settings["remote"], settings["url"], settings["local"], tuple(settings["moved"])
         ),
+        cache=Path(found["cache"]),
     )
 
 
@@ -206,5 +212,11 @@ def _known(body: Mapping[str, Any]) -> Known:
 
 def _out(body: Mapping[str, Any]) -> Out:
     return Out(
-        _known(body), body["cache"], body["metric"], body["persist"], body["remote"], body["push"]
+        known=_known(body),
+        cache=body["cache"],
+        metric=body["metric"],
+        plotted=body["plotted"],
+        persist=body["persist"],
+        remote=body["remote"],
+        push=body["push"],
     )

@@ -60,8 +60,8 @@ def adopt(start: Path, console: Console, *, as_json: bool, lock_timeout: float) 
             carried = carry_runs(made, project)
             generated = [each.generated for each in project.desired.of(FileResource)]
             write({each.path: each.text for each in generated} | lock_files(carried))
-            moved = keep_outputs(carried, root)
-            record(made, carried, project)
+            moved = keep_outputs(carried, root, old.cache)
+            record(made, carried, project, old.cache)
     farewell = Farewell(tuple(_by_hand(made, old)), tuple(_commands(Git(root), made, old, moved)))
     if as_json:
         console.say_json(_as_dict(made, carried, farewell))
@@ -103,7 +103,8 @@ def _restoring(root: Path) -> Iterator[Write]:
         for path, text in texts.items():
             place = root / path
             before.setdefault(path, place.read_bytes() if place.exists() else None)
-            write_atomic(place, text)
+            # it may have passwords
+            write_atomic(place, text, mode=0o600 if path == LOCAL else 0o644)
 
     try:
         yield write

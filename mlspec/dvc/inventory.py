@@ -18,7 +18,7 @@ _HARMLESS = frozenset({"remote", "analytics", "autostage", "check_update"})
 
 
 def take(repo: Any) -> dict[str, Any]:
-    """`stages`, `data` (of `.dvc` files without a command), `artifacts`, `extras`, `settings`.
+    """`stages`, `data` (`.dvc` files without a command), `artifacts`, `extras`, `settings`, `cache`.
 
     Raises what DVC raises for files that it refuses.
     """
@@ -36,6 +36,7 @@ def take(repo: Any) -> dict[str, Any]:
         "artifacts": list(_artifacts(index, root, lines)),
         "extras": list(_extras(index, root, lines)),
         "settings": _settings(root),
+        "cache": str(Path(repo.cache.local.path).parents[1]),
     }
 
 
@@ -86,6 +87,7 @@ def _out(out: Any, root: Path) -> dict[str, Any]:
         **_hash(out),
         "cache": bool(out.use_cache),
         "metric": bool(out.metric),
+        "plotted": isinstance(out.plot, dict),
         "persist": bool(out.persist),
         "remote": out.remote or "",
         "push": bool(out.can_push),
@@ -181,22 +183,24 @@ def _settings(root: Path) -> dict[str, Any]:
     local = ConfigObj(str(root / ".dvc/config.local"), encoding="utf-8")
     core = old.get("core", {})
     default = local.get("core", {}).pop("remote", None) or core.get("remote", "")
-    url = old.get(f'remote "{default}"', old.get(f"'remote \"{default}\"'", {})).get("url", "")
+    remote = f'remote "{default}"'
+    url = old.get(remote, {}).get("url") or local.get(remote, {}).get("url", "")
     moved = []
     for section, options in [*local.items(), *old.items()]:
-        own = section.strip("'") == f'remote "{default}"'
-        name = "'remote \"storage\"'" if own else section
+        name = 'remote "storage"' if section == remote else section
         for option, value in options.items():
-            known = own and option == "url" and value == url
-            if (section == "core" and option in _HARMLESS) or known:
+            if section == remote and option == "url" and value == url:
                 continue
-            if section in old and option in old[section]:
-                moved.append(f"{section.strip(chr(39))}.{option}")
+            if section == "core" and option in _HARMLESS:
+                continue
+            if option in old.get(section, {}):
+                moved.append(f"{section}.{option}")
             local.setdefault(name, {}).setdefault(option, value)
-        if own and section in local and name != section:
-            del local[section]
+    if default != "storage":
+        local.pop(remote, None)
     for section in [section for section, options in local.items() if not options]:
         del local[section]
+    local.filename = local.encoding = None  # so that writing gives lines of text
     return {
         "remote": default,
         "url": url,

@@ -97,6 +97,7 @@ def test_a_matrix_with_folders_and_several_commands(dvc_repository: Callable[[st
     check_adopted(old)
 
 
+@pytest.mark.thorough
 def test_vars_and_several_params_files(dvc_repository: Callable[[str], Any]) -> None:
     old = dvc_repository("vars")
     run_it(old)
@@ -157,6 +158,7 @@ def test_imports_and_frozen_stages(dvc_repository: Callable[[str], Any], tmp_pat
     assert "up to date" in old.run("dvc", "status", "pipelines/frozen/dvc.yaml").stdout
 
 
+@pytest.mark.thorough
 def test_what_was_stale_is_told_and_runs(dvc_repository: Callable[[str], Any]) -> None:
     old = dvc_repository("matrix")
     run_it(old)
@@ -211,6 +213,6 @@ def test_stages_that_a_spec_cannot_say_stay_where_they_are(
     run_it(old)
     said = json.loads(old.mlspec("adopt", "--json").stdout)
     assert "stage.matrix.compare-2" in said["carried"]
-    assert "lies outside of the repository" in told(said)["dvc.yaml:20"]
+    assert "lies outside of the repository" in told(said)["dvc.yaml:22"]
     assert said["edits"] == ["in dvc.yaml, delete the stages features, fit, compare, Compare"]
     assert set(old.plan()) == {"model.matrix"}
