@@ -26,6 +26,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+ledger_app = typer.Typer(help="Mend the ledger.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(ledger_app, name="ledger")
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Deployment = Annotated[
@@ -424,6 +427,31 @@ def fsck(context: typer.Context, as_json: AsJson = False) -> None:
     from mlspec.commands.fsck import fsck as command
 
     raise typer.Exit(command(context.obj, _console(), as_json=as_json))
+
+
+@app.command()
+def unlock(
+    context: typer.Context,
+    lock_id: Annotated[str, typer.Argument(metavar="ID", help="As the refusal tells it.")],
+) -> None:
+    """Free the lock of an apply that is gone. Refuses while it lives.
+
+    Rarely needed: the lock goes when its process ends, however it ended.
+    """
+    from mlspec.commands.unlock import unlock as command
+
+    raise typer.Exit(command(context.obj, _console(), lock_id=lock_id))
+
+
+@ledger_app.command("recover")
+def recover_ledger(context: typer.Context, yes: Yes = False, lock_timeout: LockTimeout = 0) -> None:
+    """Go back to the last good serial that Git still has, here or at the remote.
+
+    Says what is lost. What is damaged is moved aside, to .git/mlspec-damaged.
+    """
+    from mlspec.commands.ledger import recover as command
+
+    raise typer.Exit(command(context.obj, _console(), yes=yes, lock_timeout=lock_timeout))
 
 
 @app.command()

@@ -29,7 +29,7 @@ def fsck(start: Path, console: Console, *, as_json: bool) -> int:
     git = Git(start)
     try:
         root = git.toplevel
-        problems = [*_check(root, Git(root))]
+        problems = [*find_problems(root, Git(root))]
     finally:
         git.close()
     if as_json:
@@ -44,7 +44,8 @@ def fsck(start: Path, console: Console, *, as_json: bool) -> int:
     return int(bool(problems))
 
 
-def _check(root: Path, git: Git) -> Iterator[Problem]:
+def find_problems(root: Path, git: Git) -> Iterator[Problem]:
+    """Everything that is wrong, the ledger first."""
     yield from _check_refs(git)
     try:
         tip = git.ref(REF)
@@ -53,6 +54,7 @@ def _check(root: Path, git: Git) -> Iterator[Problem]:
         tip = ""
     if tip:
         yield from LedgerCheck(git).check(tip)
+        yield from _check_history(git, tip)
     yield from _check_git(git)
     yield from _check_locks(root)
     yield from _check_left(root, git)
@@ -70,6 +72,18 @@ def _check_refs(git: Git) -> Iterator[Problem]:
             yield Problem(
                 "ledger", name, f"{name} cannot be read: {error}", "mlspec ledger recover"
             )
+
+
+def _check_history(git: Git, tip: str) -> Iterator[Problem]:
+    """What the remote had is still there: a history that was written anew is told by this alone."""
+    try:
+        known = git.ref(FETCHED)
+        if known and git.merge_base(known, tip) not in (known, tip):
+            message = f"the ledger's history is not the remote's, which was at {known}"
+            hint = "if nobody pushes just now: mlspec ledger recover takes the remote's"
+            yield Problem("history", FETCHED, message, hint)
+    except MlspecError as error:
+        yield Problem("ledger", FETCHED, error.message, _RECOVER)
 
 
 def _check_git(git: Git) -> Iterator[Problem]:

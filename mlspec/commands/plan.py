@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from mlspec.atomic import write_atomic
 from mlspec.commands.failures import load_failures
+from mlspec.commands.saved import render_saved
 from mlspec.errors import ExitCode
 from mlspec.planner import Leave
 from mlspec.reconcile import open_project
@@ -33,7 +33,7 @@ def plan(
         made = project.plan()
         failed = {} if as_json else load_failures(project.root, made)
     if out is not None:
-        write_atomic(out, json.dumps(made.as_dict(), indent=2, ensure_ascii=False) + "\n")
+        write_atomic(out, render_saved(made.as_dict()))
     if as_json:
         console.say_json(made.as_dict())
     else:

@@ -20,6 +20,7 @@ class SavedPlan:
 
     path: Path
     body: Mapping[str, Any]
+    text: str
 
     @property
     def adopts(self) -> bool:
@@ -38,6 +39,8 @@ class SavedPlan:
     def check_current(self, now: Plan) -> None:
         """Raise :class:`MlspecError` if it is not what is planned `now`."""
         if self.body == now.as_dict():
+            if self.text != render_saved(now.as_dict()):
+                raise self.altered
             return
         base, current = self.body["base"], now.as_dict()["base"]
         moved = [name for name in ("spec", "commit", "ledger") if base.get(name) != current[name]]
@@ -50,6 +53,11 @@ class SavedPlan:
         return MlspecError(message, hint=_HINT)
 
     @property
+    def altered(self) -> MlspecError:
+        """It is not what was saved, to the byte."""
+        return MlspecError(f"{self.path} was altered after it was planned", hint=_HINT)
+
+    @property
     def whole(self) -> bool:
         """Whether it is as it was saved."""
         rest = {key: value for key, value in self.body.items() if key != "digest"}
@@ -60,15 +68,21 @@ class SavedPlan:
         return same and isinstance(self.body.get("base"), dict)
 
 
+def render_saved(body: Mapping[str, Any]) -> str:
+    """What the file of a saved plan holds, to the byte."""
+    return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
+
+
 def load_saved_plan(path: Path) -> SavedPlan:
     """The plan in a file; raises :class:`MlspecError` if it holds none, or was altered."""
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes().decode()
+        body = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise MlspecError(f"cannot read the plan {path}: {error}", hint=_HINT) from error
     if not isinstance(body, dict) or "digest" not in body:
         raise MlspecError(f"{path} is not a saved plan", hint=_HINT)
-    saved = SavedPlan(path, body)
+    saved = SavedPlan(path, body, text)
     if not saved.whole:
-        raise MlspecError(f"{path} was altered after it was planned", hint=_HINT)
+        raise saved.altered
     return saved

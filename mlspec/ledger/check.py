@@ -203,7 +203,7 @@ def _check_references(records: Mapping[str, Record]) -> Iterator[Problem]:
                 yield Problem("reference", path, f"{path} names {each}, which is missing", _RECOVER)
 
 
-def claims(git: Git, oid: str) -> int:
+def claimed_serial(git: Git, oid: str) -> int:
     """The serial that a commit says it has; 0 if it is none of a ledger."""
     found = git.objects.get(oid)
     if found is None or found.kind != "commit":

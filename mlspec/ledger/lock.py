@@ -90,6 +90,8 @@ def _locked(git: Git) -> Locked:
     holder = load_holder(git)
     held = f"is held by {holder}" if holder else "is held by another process"
     hint = "wait for it, or give --lock-timeout; the lock goes when its process ends"
+    if holder:
+        hint += f"; if it never does: mlspec unlock {holder.id}"
     return Locked(f"the lock of this repository {held}", hint=hint)
 
 

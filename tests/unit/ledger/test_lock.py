@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from mlspec.commands.unlock import unlock
 from mlspec.errors import ExitCode, Locked, MlspecError
 from mlspec.git import Git
 from mlspec.ledger.lock import acquire, load_holder, lock_file
+from mlspec.render.console import Console
 
 HOLD = """
 import sys, time
@@ -99,3 +103,40 @@ def test_a_lock_that_cannot_be_made(git: Git) -> None:
     lock_file(git).mkdir()
     with pytest.raises(MlspecError, match="cannot open"), acquire(git):
         pass
+
+
+def test_unlocking(git: Git, capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    assert unlock(git.root, console, lock_id="x") == 0
+    assert "Nobody" in capsys.readouterr().out
+    with hold(git) as other:
+        holder = load_holder(git)
+        assert holder is not None
+        with pytest.raises(Locked) as raised, acquire(git):
+            pass
+        assert f"mlspec unlock {holder.id}" in raised.value.hint
+        with pytest.raises(MlspecError, match="the lock is not 'x'"):
+            unlock(git.root, console, lock_id="x")
+        with pytest.raises(Locked, match="it lives"):
+            unlock(git.root, console, lock_id=holder.id)
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+    assert unlock(git.root, console, lock_id=holder.id) == 0
+    assert load_holder(git) is None
+
+
+def test_a_lock_that_outlives_its_holder(git: Git) -> None:
+    with acquire(git) as holder:
+        # As a child does that was given the open file; its parent is no process any more.
+        gone = subprocess.Popen(["true"])
+        gone.wait()
+        left = {**asdict(holder), "pid": gone.pid}
+        lock_file(git).write_text(json.dumps(left))
+        assert unlock(git.root, Console(), lock_id=holder.id) == 0
+        with acquire(git) as other:
+            assert other.id != holder.id
+        elsewhere = {**asdict(holder), "host": "elsewhere"}
+        with acquire(git):
+            lock_file(git).write_text(json.dumps(elsewhere))
+            with pytest.raises(Locked, match="only be told on elsewhere"):
+                unlock(git.root, Console(), lock_id=holder.id)

@@ -1,0 +1,229 @@
+"""Nothing that is changed in a ledger stays unseen, and Git gives back what it still has."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mlspec.commands.fsck import find_problems
+from mlspec.errors import MlspecError
+from mlspec.git import Git
+from mlspec.ledger import paths
+from mlspec.ledger.check import LedgerCheck
+from mlspec.ledger.entry import Entry, load_entry, render_message
+from mlspec.ledger.objects import Commit, Draft, Signature
+from mlspec.ledger.records import ModelState, Version
+from mlspec.ledger.recover import find_good, gather, restore
+from mlspec.ledger.store import FETCHED, REF, Ledger
+
+ENTRY = Entry(command="apply", address="model.risk", action="register", outcome="done")
+RECORDS = 12
+AT_WORST = ("delete", "empty", "cut", "flip", "insert")
+
+
+@pytest.fixture
+def written(ledger: Ledger) -> Ledger:
+    """A ledger of some records."""
+    for number in range(RECORDS):
+        ledger.record({paths.state_path(f"m{number % 5}"): ModelState(retired=bool(number))}, ENTRY)
+    return ledger
+
+
+def wrong(ledger: Ledger) -> list[str]:
+    """The kinds of what fsck finds."""
+    git = Git(ledger.git.root)
+    try:
+        return [problem.kind for problem in find_problems(git.root, git)]
+    finally:
+        git.close()
+
+
+def files_of(ledger: Ledger) -> list[Path]:
+    """The files that the ledger is made of."""
+    git = ledger.git.common_dir
+    objects = [path for path in (git / "objects").rglob("*") if path.is_file()]
+    return sorted([*objects, git / REF])
+
+
+def mutate(path: Path, how: str, chance: random.Random) -> None:
+    data = bytearray(path.read_bytes())
+    place = chance.randrange(len(data))
+    path.chmod(0o644)
+    match how:
+        case "delete":
+            path.unlink()
+            return
+        case "empty":
+            data = bytearray()
+        case "cut":
+            del data[place:]
+        case "flip":
+            data[place] ^= 1 << chance.randrange(8)
+        case _:
+            data.insert(place, data[place] ^ 0x55)
+    path.write_bytes(data)
+
+
+def check_mutations(ledger: Ledger, tmp_path: Path, count: int) -> None:
+    git = ledger.git.common_dir
+    root = ledger.git.root
+    remote = tmp_path / "remote.git"
+    subprocess.run(["git", "clone", "-q", "--no-hardlinks", "--mirror", root, remote], check=True)
+    ledger.git.run("remote", "add", "origin", str(remote))
+    ledger.git.close()
+    ledger = Ledger(Git(root))
+    tip = ledger.publish()
+    ledger.git.close()
+    kept = tmp_path / "kept"
+    shutil.copytree(git, kept)
+    chance = random.Random(count)
+    for number in range(count):
+        path = chance.choice(files_of(ledger))
+        how = chance.choice(AT_WORST)
+        mutate(path, how, chance)
+        assert wrong(ledger) or is_the_same(path, kept / path.relative_to(git), git), (path, how)
+        if number % 20 == 0:
+            fresh = Git(root)
+            gather(fresh)
+            found = find_good(fresh)
+            assert found is not None, (path, how)
+            assert found.commit == tip
+            restore(fresh, found)
+            fresh.close()
+            assert wrong(ledger) == []
+        shutil.rmtree(git)
+        shutil.copytree(kept, git)
+
+
+def is_the_same(path: Path, original: Path, git: Path) -> bool:
+    """Whether what was deleted is nothing that anything is read from: a reverse index."""
+    return path.suffix == ".rev" and not path.exists() and original.exists() and git.exists()
+
+
+def test_changed_bytes_are_found_and_the_remote_gives_them_back(
+    written: Ledger, tmp_path: Path
+) -> None:
+    check_mutations(written, tmp_path, 50)
+
+
+@pytest.mark.thorough
+def test_ten_thousand_changes_are_found(written: Ledger, tmp_path: Path) -> None:
+    check_mutations(written, tmp_path, 5_000)  # of each of Git's two formats
+
+
+def rewrite(ledger: Ledger, change: Callable[[list[tuple[Commit, Entry]]], None]) -> None:
+    """Write the history anew, sound in itself, with other entries."""
+    chain = [(commit, load_entry(oid, commit)) for oid, commit in ledger.chain(ledger.tip)][::-1]
+    change(chain)
+    draft, parent = Draft(ledger.objects), ""
+    for commit, entry in chain:
+        new = commit._replace(parent=parent, message=render_message(entry))
+        parent = draft.add_commit(new, Signature("x", "x@y", commit.seconds))
+    draft.write()
+    ledger.git.run("update-ref", REF, parent)
+
+
+def drop(chain: list[tuple[Commit, Entry]], chance: random.Random) -> None:
+    del chain[chance.randrange(len(chain) - 1)]
+
+
+def swap(chain: list[tuple[Commit, Entry]], chance: random.Random) -> None:
+    at = chance.randrange(len(chain) - 1)
+    chain[at], chain[at + 1] = chain[at + 1], chain[at]
+
+
+def repeat(chain: list[tuple[Commit, Entry]], chance: random.Random) -> None:
+    at = chance.randrange(len(chain))
+    chain.insert(at, chain[at])
+
+
+def renumber(chain: list[tuple[Commit, Entry]], chance: random.Random) -> None:
+    at = chance.randrange(len(chain))
+    commit, entry = chain[at]
+    chain[at] = commit, entry.model_copy(update={"serial": entry.serial + 1})
+
+
+@pytest.mark.parametrize("change", [drop, swap, repeat, renumber])
+def test_an_audit_with_other_entries(
+    written: Ledger, change: Callable[[list[tuple[Commit, Entry]], random.Random], None]
+) -> None:
+    tip = written.tip
+    for seed in range(8):
+        chance = random.Random(seed)
+        rewrite(written, lambda chain, chance=chance: change(chain, chance))  # type: ignore[misc]
+        assert not LedgerCheck(Git(written.git.root)).is_good(written.git.ref(REF)), seed
+        written.git.run("update-ref", REF, tip)
+    assert wrong(written) == []
+
+
+def test_an_entry_that_is_written_anew_is_told_by_the_remotes_copy_alone(written: Ledger) -> None:
+    def edit(chain: list[tuple[Commit, Entry]]) -> None:
+        commit, entry = chain[3]
+        chain[3] = commit, entry.model_copy(update={"outcome": "failed"})
+
+    tip = written.tip
+    rewrite(written, edit)
+    assert wrong(written) == []  # sound in itself: it takes a signature, or somebody who remembers
+    written.git.run("update-ref", FETCHED, tip)
+    assert wrong(written) == ["history"]
+
+
+def test_records_that_are_not_where_they_belong(written: Ledger) -> None:
+    version = Version(
+        model="risk",
+        number=1,
+        fingerprint="0" * 64,
+        stages={},
+        artifact=None,
+        signature=None,
+        metrics={},
+        verdicts=(),
+        commit="",
+    )
+    written.record({paths.version_path("risk", 2): version}, ENTRY)
+    assert wrong(written) == ["record", "reference"]
+
+
+def test_a_state_that_names_what_is_missing(written: Ledger) -> None:
+    written.record({paths.state_path("m1"): ModelState(version=7)}, ENTRY)
+    assert wrong(written) == ["reference"]
+
+
+def test_without_a_remote_the_last_good_serial_is_taken(written: Ledger) -> None:
+    good = written.tip
+    written.record({paths.state_path("m1"): ModelState(version=7)}, ENTRY)
+    git = Git(written.git.root)
+    gather(git)
+    found = find_good(git)
+    assert found is not None
+    assert (found.commit, found.serial, found.highest) == (good, RECORDS, RECORDS + 1)
+    restore(git, found)
+    assert wrong(written) == []
+
+
+def test_a_ref_that_nobody_can_read(written: Ledger) -> None:
+    tip = written.tip
+    (written.git.common_dir / REF).write_text("nonsense\n")
+    assert "ledger" in wrong(written)
+    git = Git(written.git.root)
+    gather(git)
+    found = find_good(git)
+    assert found is not None
+    restore(git, found)
+    assert git.ref(REF) == tip
+
+
+def test_nothing_good_is_left(ledger: Ledger) -> None:
+    ledger.record({}, ENTRY)
+    for path in files_of(ledger):
+        path.unlink()
+    git = Git(ledger.git.root)
+    gather(git)
+    assert find_good(git) is None
+    with pytest.raises(MlspecError):
+        ledger.objects.commit("0" * 40)
