@@ -319,15 +319,15 @@ class Agent:
             self._postponed = error.exit_code
             return memory
         except MlspecError as error:
-            self._tell("not healed", f"drift cannot be mended: {error.message}")
+            self._tell("not healed", f"not healed: {error.message}")
             report = None
         self._healing_failed = 0 if report and not report.exit_code else self._healing_failed + 1
         pause = pause_after(self._healing_failed, self._setting.interval)
         self._heal_after = time.monotonic() + (pause if self._healing_failed else 0.0)
         if report is not None and report.outcomes:
-            done = report.count(Status.DONE)
-            text = f"healed: {done} of {len(report.outcomes)} steps done"
-            self._tell("healed", text, done=done, steps=len(report.outcomes))
+            done, steps = report.count(Status.DONE), len(report.outcomes)
+            name = "not healed" if report.exit_code else "healed"
+            self._tell(name, f"{name}: {done} of {steps} steps done", done=done, steps=steps)
             memory = self._keep(clone, replace(memory, left=clone.changed()))
             self._find_drift(clone)
         return memory

@@ -85,6 +85,8 @@ def _next(memory: Memory, branch: Branch, choices: Choices) -> str | None:
     """The oldest commit that was not attempted, or the newest one if it may be tried again."""
     if branch.new:
         return branch.new[0]
+    if memory.busy == branch.tip:
+        return branch.tip
     last = memory.last
     if last is None or last.commit != branch.tip or last.ending.good:
         return None

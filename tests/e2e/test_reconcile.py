@@ -192,6 +192,22 @@ def test_drift_is_told_and_mended_only_if_the_spec_or_a_flag_says_so(
     assert clone.ran() == [], "nothing was trained to mend it"
 
 
+def test_an_agent_that_was_killed_takes_up_what_was_under_way(remote: Any, clone: Any) -> None:
+    agent = Watching(clone)
+    deadline = time.monotonic() + PATIENCE
+    while "prepare" not in clone.ran():
+        assert time.monotonic() < deadline, agent.events
+        time.sleep(0.01)
+    agent.process.kill()
+    agent.process.wait()
+    said = clone.mlspec("reconcile", "--once", "--json").stdout.splitlines()
+    attempted = [json.loads(line) for line in said if '"attempted"' in line]
+    assert [event["outcome"] for event in attempted] == ["applied"]
+    assert attempted[0]["commit"] == remote.git("rev-parse", "HEAD")
+    assert clone.mlspec("reconcile", "--once").stdout == ""
+    assert clone.ask(70) == (1, 25.0)
+
+
 def test_an_edited_checkout_is_refused_and_left_as_it_is(clone: Any) -> None:
     clone.write("src/train.py", "print('mine')\n")
     done = clone.mlspec("reconcile", "--once", code=1)

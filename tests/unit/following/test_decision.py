@@ -96,6 +96,10 @@ class TestDecide:
         assert decide(replace(memory, starts=1), Branch("a", ("a",)), Choices(), NOW) == Try("a")
         assert decide(memory, Branch("b", ("b",)), Choices(), NOW) == Try("b")
 
+    def test_another_try_that_was_broken_off_is_taken_up(self) -> None:
+        memory = replace(after(("a", Ending.FAILED)), busy="a", starts=1)
+        assert decide(memory, Branch("a", ()), Choices(), NOW) == Try("a")
+
     def test_pauses_get_longer_and_end_somewhere(self) -> None:
         pauses = [pause_after(failures, 30) for failures in range(100)]
         assert pauses[:3] == [30, 60, 120]
