@@ -212,10 +212,11 @@ def _commands(git: Git, made: Adoption, old: Repository, moved: list[str]) -> It
 def _render(made: Adoption, carried: list[Carried], farewell: Farewell) -> Iterator[str]:
     models = len(made.spec.get("models", ()))
     yield (
-        f"Wrote {ROOT}: {_count(models, 'model')} with {_count(len(made.stages), 'stage')}, "
+        f"Wrote {ROOT}: {_count(models, 'model')}, {_count(len(made.stages), 'stage')}, "
         f"{_count(len(made.data), 'dataset')}."
     )
-    yield f"Carried over: {_count(len(carried), 'run')}. None of them is run again."
+    yield f"Carried over: {_count(len(carried), 'run')}. None of them is run again; code and"
+    yield "packages that DVC did not watch count as they are now."
     for taken in made.stages:
         if taken.stale:
             yield f"  {taken.address} will run: {escape(taken.stale)}"

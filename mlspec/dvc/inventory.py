@@ -18,7 +18,7 @@ _HARMLESS = frozenset({"remote", "analytics", "autostage", "check_update"})
 
 
 def take(repo: Any) -> dict[str, Any]:
-    """`stages`, `data` (`.dvc` files without a command), `artifacts`, `extras`, `settings`, `cache`.
+    """`stages`, `data` (`.dvc` files without a command), `artifacts`, and what else there is.
 
     Raises what DVC raises for files that it refuses.
     """
