@@ -303,10 +303,12 @@ def apply_project(
     command: str,
     on_event: Callable[[Event], None],
     pace: Pace,
+    clean: bool = False,
 ) -> Report:
     """Carry `plan` out and record every step; the caller holds the lock.
 
-    Raises :class:`MlspecError` when the ledger cannot be written or published.
+    `clean` if the caller knows that only mlspec itself wrote what differs from the commit. Raises
+    :class:`MlspecError` when the ledger cannot be written or published.
     """
     from mlspec.apply import apply_plan
     from mlspec.dvc.client import Dvc
@@ -320,6 +322,8 @@ def apply_project(
 
     remove_what_is_left(project)
     entry = make_entry(project.git, command, plan.digest, plan.selection)
+    if clean:
+        entry = entry.model_copy(update={"dirty": False})
     head = project.git.head()
     recorded = project.recorded()
     stop, machine = Stop(), Machine()

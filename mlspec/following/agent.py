@@ -46,6 +46,7 @@ from mlspec.following.memory import (
 from mlspec.following.telemetry import Board
 from mlspec.git import Git
 from mlspec.ledger.entry import iso_time, make_entry
+from mlspec.ledger.history import log
 from mlspec.ledger.lock import acquire
 from mlspec.ledger.store import Ledger
 from mlspec.plan import Report, Status
@@ -191,7 +192,7 @@ class Agent:
                 case GiveUp(commit):
                     detail = f"its apply began {memory.starts} times and never came to an end"
                     result = _Result(Ending.FAILED, detail, ExitCode.ERROR)
-                    memory = self._end(clone, memory, commit, result, 0.0)
+                    memory = self._end(clone, memory, commit, result, resumed=True)
                 case Observe(heal=heal, frozen=frozen):
                     self._tell_freeze(frozen)
                     if not memory.busy and memory.at:
@@ -211,7 +212,7 @@ class Agent:
 
     def _try(self, clone: Clone, memory: Memory, commit: str) -> Memory | None:
         """What is remembered after the attempt; none if it must be made later."""
-        began = time.monotonic()
+        began, resumed = time.monotonic(), memory.busy == commit
         subject = clone.subject(commit)
         try:
             with acquire(clone.git):
@@ -221,7 +222,8 @@ class Agent:
                 if result.ending.untouched and memory.at:
                     clone.back(memory.at, kept)
                 memory = load_memory(clone.root, clone.remote, clone.branch)
-                return self._end(clone, memory, commit, result, time.monotonic() - began)
+                seconds = time.monotonic() - began
+                return self._end(clone, memory, commit, result, seconds, resumed=resumed)
         except (Locked, RemoteUnreachable) as error:
             self._postponed = error.exit_code
             data = {"commit": commit, "detail": error.message}
@@ -255,6 +257,7 @@ class Agent:
                     command=COMMAND,
                     on_event=self._on_step,
                     pace=self._setting.pace,
+                    clean=True,
                 )
             self._on_report(clone.root, report)
         except Interrupted:
@@ -275,7 +278,14 @@ class Agent:
         return kept, _Result(ending_of(code), _summary(report), code)
 
     def _end(
-        self, clone: Clone, memory: Memory, commit: str, result: _Result, seconds: float
+        self,
+        clone: Clone,
+        memory: Memory,
+        commit: str,
+        result: _Result,
+        seconds: float = 0.0,
+        *,
+        resumed: bool,
     ) -> Memory:
         """Remember, record and tell how an attempt ended."""
         self._attempted = True
@@ -291,10 +301,7 @@ class Agent:
             seconds=round(seconds, 3),
         )
         if result.ending is not Ending.UNCHANGED:
-            ledger = Ledger(clone.git)
-            entry = make_entry(clone.git, COMMAND)
-            about = entry.about(f"commit.{commit[:12]}", "apply", result.ending.value, detail)
-            ledger.record({}, about.model_copy(update={"commit": commit}))
+            _record(clone.git, attempt, resumed=resumed)
         memory = self._keep(clone, memory.after(attempt, clone.changed()))
         text = f"{commit[:9]} {result.ending.value}: {detail}"
         data = {"subject": attempt.subject, "exit_code": attempt.exit_code}
@@ -362,6 +369,7 @@ class Agent:
                 command=COMMAND,
                 on_event=self._on_step,
                 pace=self._setting.pace,
+                clean=True,
             )
 
     # What is told ---------------------------------------------------------------------------------
@@ -404,6 +412,16 @@ class Agent:
 
     def _show(self, **changes: Any) -> None:
         self._board.now = replace(self._board.now, **changes)
+
+
+def _record(git: Git, attempt: Attempt, *, resumed: bool) -> None:
+    """Have the attempt in the audit: once, also if the agent was killed right after that."""
+    ledger = Ledger(git)
+    address, outcome = f"commit.{attempt.commit[:12]}", attempt.ending.value
+    if resumed and any((e.address, e.outcome) == (address, outcome) for e in log(ledger, 1)):
+        return
+    entry = make_entry(git, COMMAND).about(address, "apply", outcome, attempt.detail)
+    ledger.record({}, entry.model_copy(update={"commit": attempt.commit, "dirty": False}))
 
 
 def _begun(memory: Memory, commit: str) -> Memory:
