@@ -38,7 +38,7 @@ def _outlook(facts: Facts, resource: ModelResource) -> Outlook:
         if step is not None
     )
     candidate = None if running else facts.recorded.candidate(resource.name, fingerprint)
-    if candidate is not None and candidate.version is not None:
+    if quarantine and candidate is not None and candidate.version is not None:
         version = facts.recorded.version(resource.name, candidate.version)
         if version is not None and (
             why := why_quarantined(facts.recorded, resource.name, version, quarantine)
