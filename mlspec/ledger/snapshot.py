@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from functools import cached_property
 
 from mlspec.errors import MlspecError
+from mlspec.ledger.migrations import migrate
 from mlspec.ledger.objects import Node, Objects, Tree
 from mlspec.ledger.paths import HEAD
 from mlspec.plan import canonical_json
 
 SCHEMA = 1
+"""What is written; older ones are read through :mod:`mlspec.ledger.migrations`."""
 NEEDS = "0.1.0"
 """The first mlspec that reads this schema."""
 
@@ -39,7 +41,7 @@ class Snapshot:
     def written(cls, objects: Objects, commit: str, tree: str, serial: int) -> Snapshot:
         """The one that was just written, which need not be read to know that."""
         snapshot = cls(objects, commit)
-        snapshot.tree, snapshot.serial = tree, serial
+        snapshot.tree, snapshot.serial, snapshot.schema = tree, serial, SCHEMA
         return snapshot
 
     @cached_property
@@ -50,8 +52,17 @@ class Snapshot:
     @cached_property
     def serial(self) -> int:
         """How many records there are; raises if a newer mlspec wrote them."""
+        return self._head[1]
+
+    @cached_property
+    def schema(self) -> int:
+        """What the records were written by; they are read as if it was the present one."""
+        return self._head[0]
+
+    @cached_property
+    def _head(self) -> tuple[int, int]:
         if not self.commit:
-            return 0
+            return SCHEMA, 0
         try:
             node = self._objects.find(self.tree, HEAD)
             head = json.loads(self._objects.blob(node.oid)) if node else {}
@@ -65,12 +76,22 @@ class Snapshot:
                 f"the ledger has schema {schema}; this mlspec reads up to {SCHEMA}",
                 hint=f"install mlspec {head.get('mlspec', 'of a later version')} or newer",
             )
-        return serial
+        return schema, serial
 
     def read(self, path: str) -> bytes | None:
         """The file at `path`; none if it is not there."""
         node = self._objects.find(self._checked_tree, path)
-        return self._objects.blob(node.oid) if node and not node.folder else None
+        if node is None or node.folder:
+            return None
+        data = self._objects.blob(node.oid)
+        return data if path == HEAD else migrate(path, data, self.schema, to=SCHEMA)
+
+    def older(self) -> dict[str, bytes]:
+        """All records, if an older schema wrote them: they go along with the next one."""
+        if self.schema == SCHEMA:
+            return {}
+        paths = (path for path, _ in self._objects.files(self._checked_tree) if path != HEAD)
+        return {path: self.read(path) or b"" for path in paths}
 
     def list(self, prefix: str = "") -> tuple[str, ...]:
         """The paths of all files in and below the folder `prefix`, sorted."""

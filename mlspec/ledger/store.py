@@ -264,7 +264,8 @@ class Ledger:
         """A commit on `base`, in `draft`; by the author of the `original` that it repeats."""
         serial = base.serial + 1
         head = draft.add_blob(head_record(serial))
-        tree = draft.add_tree(base.tree, {**files, HEAD: head})
+        older = {path: draft.add_blob(data) for path, data in base.older().items()}
+        tree = draft.add_tree(base.tree, {**older, **files, HEAD: head})
         user = self.git.user
         now = int(time.time())
         new = Commit(
