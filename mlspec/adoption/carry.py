@@ -86,7 +86,7 @@ def _keep(cache: ObjectFolder, locked: LockedPath, place: Path) -> None:
 
 def record(adoption: Adoption, carried: list[Carried], project: Project, objects: Path) -> None:
     """Have the ledger know the runs and the data; the caller holds the lock."""
-    head = make_entry(project.git, "adopt")
+    head, recorded = make_entry(project.git, "adopt"), project.recorded()
     for data in adoption.data:
         known = data.known
         kept = Imported(
@@ -103,8 +103,9 @@ def record(adoption: Adoption, carried: list[Carried], project: Project, objects
         metrics = _metrics(each, project.root, objects)
         run = _run(each, metrics, head.commit, dirty=head.dirty)
         model, name = each.taken.model, each.taken.name
-        runs = {**states.get(model, ModelState()).runs, name: run.fingerprint}
-        states[model] = ModelState(runs=runs)
+        state = states.get(model) or recorded.model_state(model) or ModelState()
+        runs = {**state.runs, name: run.fingerprint}
+        states[model] = state.model_copy(update={"runs": runs, "retired": False})
         records: dict[str, Record | None] = {
             run_path(model, name, run.fingerprint): run,
             state_path(model): states[model],

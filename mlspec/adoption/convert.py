@@ -391,10 +391,12 @@ class _Conversion:
     def _stale(self, stage: OldStage) -> str:
         """Why DVC would run the stage; empty if it would not."""
         lacking = [out.path for out in stage.outs if not out.known.md5]
-        if lacking or not stage.outs:
-            return f"was never run ({', '.join(lacking)})" if lacking else "writes nothing"
+        if lacking:
+            return f"it was never run: DVC knows no {', '.join(lacking)}"
+        if not (stage.outs or stage.deps or stage.params):
+            return "it reads and writes nothing, so nothing tells that it ran"
         if any(known.kind != MD5 for known in (*stage.deps, *(out.known for out in stage.outs))):
-            return "was run by DVC 2, whose digests are of another kind"
+            return "it was run by DVC 2, whose digests are of another kind"
         if stage.changed:
             return "its command has changed since it ran"
         for params in stage.params:
@@ -402,7 +404,7 @@ class _Conversion:
                 return f"{params.path} has other values than when it ran: {params.changed[0]}"
         for dep in stage.deps:
             now = self._digest(dep.path)
-            if now not in (None, dep.md5):
+            if not dep.md5 or now not in (None, dep.md5):
                 return f"{dep.path} has changed since it ran"
         for out in stage.outs:
             seen = self.tree.digest(out.path)

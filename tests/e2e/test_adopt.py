@@ -186,7 +186,15 @@ def test_what_cannot_be_adopted_is_refused_and_nothing_is_lost(
     assert "dvc.yaml" in refused and "item.sort" in refused
     old.write("dvc.yaml", good + "  again:\n    cmd: echo\n    outs: [features]\n")
     assert "features" in old.mlspec("adopt", code=1).stderr
-    old.write("dvc.yaml", good)
+    more = "  gen:\n    cmd: python step.py gen -- gen/run.py\n    outs: [gen]\n"
+    more += "  use:\n    cmd: python use.py\n    deps: [gen]\n    outs: [used]\n"
+    old.write("dvc.yaml", good + more)
+    old.write("use.py", "import gen.run\n")
+    old.run("dvc", "repro", "--quiet", "gen")
+    old.commit("Write code")
+    refused = old.mlspec("adopt", code=1).stderr
+    assert "nothing was changed" in refused and "dvc.yaml:25: gen/run.py is code" in refused
+    assert old.git("status", "--porcelain") == ""
     old.write("mlspec.yaml", "mlspec: 1\nproject: mine\n")
     assert "there is an mlspec.yaml already" in old.mlspec("adopt", code=1).stderr
     assert old.read() == "mlspec: 1\nproject: mine\n"

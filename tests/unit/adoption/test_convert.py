@@ -158,7 +158,9 @@ def test_params_are_a_file_where_code_reads_it_and_values_where_none_does(
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ({"outs": [out("x", "")]}, "was never run (x)"),
+        ({"outs": [out("x", "")]}, "it was never run: DVC knows no x"),
+        ({"outs": []}, "it reads and writes nothing"),
+        ({"outs": [], "deps": [path("there", "")]}, "there has changed"),
         ({"changed": True}, "its command has changed"),
         ({"deps": [path("there", "0" * 32)]}, "there has changed since it ran"),
         ({"outs": [out("there", "0" * 32)]}, "there has changed since it was written"),
@@ -175,6 +177,12 @@ def test_what_dvc_would_run_is_not_carried_over(
     file(tmp_path, "there")
     made, _ = adopted(stage("a", **body))
     assert reason in made.stages[0].stale
+
+
+def test_a_stage_that_only_reads_is_carried_over(adopted: Any, tmp_path: Path) -> None:
+    file(tmp_path, "there")
+    made, _ = adopted(stage("check", deps=[path("there")], outs=[]))
+    assert made.stages[0].stale == ""
 
 
 def test_what_a_frozen_stage_wrote_becomes_data_when_it_would_run(
