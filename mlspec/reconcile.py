@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from mlspec.git import Git, GitError
 from mlspec.incremental import survey_changes, survey_file_changes, survey_model
 from mlspec.ledger.moves import Moves, moved_recorded, moved_records
 from mlspec.ledger.snapshot import Snapshot
-from mlspec.ledger.state import Recorded
+from mlspec.ledger.state import Recorded, load_recorded
 from mlspec.ledger.store import Ledger
 from mlspec.memo import Memo
 from mlspec.observe import observe, observe_resources, place_of
@@ -75,6 +75,8 @@ class Project:
     selection: Expression | None = None
     thorough: bool = False
     """Check all that the spec names on disk, also what was found well before and is unchanged."""
+    _all_moved: bool = field(default=False, init=False)
+    """Whether the ledger has all under the names of the spec: what is written here has, too."""
 
     @cached_property
     def loaded(self) -> Loaded:
@@ -109,6 +111,7 @@ class Project:
     def recorded(self) -> Recorded:
         """What the ledger has now."""
         self.ledger.reload()
+        self._all_moved = False
         return self.recorded_so_far()
 
     @cached_property
@@ -121,7 +124,11 @@ class Project:
 
     def recorded_so_far(self) -> Recorded:
         """As :meth:`recorded`, of what this project has seen or written."""
-        return moved_recorded(self.ledger.snapshot, self.moves)
+        if self._all_moved:
+            return load_recorded(self.ledger)
+        recorded = moved_recorded(self.ledger.snapshot, self.moves)
+        self._all_moved = not recorded.moving
+        return recorded
 
     def observe(self) -> Observed:
         """What is there now."""

@@ -55,7 +55,7 @@ NO_MOVES = Moves(Renames(), lambda _path: None)
 def moved_recorded(reader: Reader, moves: Moves) -> Recorded:
     """What is recorded, each under its present name."""
     recorded = Recorded(reader)
-    pending = dict(_pending(recorded, moves.renames))
+    pending = dict(_pending(recorded, reader, moves.renames))
     return Recorded(_Moved(reader, recorded, pending, moves.read), pending) if pending else recorded
 
 
@@ -65,7 +65,7 @@ def moved_records(reader: Reader, moves: Moves, former: str) -> Records:
     Nothing if it is already.
     """
     recorded = Recorded(reader)
-    pending = dict(_pending(recorded, moves.renames))
+    pending = dict(_pending(recorded, reader, moves.renames))
     if former not in pending:
         return {}
     (kind, old), (_, new) = (each.split(".", 1) for each in (former, pending[former]))
@@ -96,14 +96,14 @@ def renamed_lock(
     }
 
 
-def _pending(recorded: Recorded, renames: Renames) -> Iterator[tuple[str, str]]:
+def _pending(recorded: Recorded, reader: Reader, renames: Renames) -> Iterator[tuple[str, str]]:
     """Former and present address of what the ledger has under its former name alone."""
     deployed: Mapping[str, Deployed] | None = None
     for now, formers in renames.former.items():
         kind, _, name = now.partition(".")
         names = [former.partition(".")[2] for former in formers]
         if kind == "model":
-            if recorded.model_state(name) is None:
+            if not reader.names(model_path(name)):
                 known = (old for old in names if recorded.model_state(old) is not None)
                 yield from ((f"model.{old}", now) for old in list(known)[:1])
         elif kind == "dataset":
