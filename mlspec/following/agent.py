@@ -52,7 +52,7 @@ from mlspec.ledger.store import Ledger
 from mlspec.plan import Report, Status
 from mlspec.planner import check_deletes
 from mlspec.planner.drift import Drift, heal_steps
-from mlspec.reconcile import apply_project, open_project
+from mlspec.reconcile import apply_project, open_project, settle
 from mlspec.spec.show import redact
 
 COMMAND = "reconcile"
@@ -246,7 +246,7 @@ class Agent:
                     allow_empty=False,
                 )
                 if plan.empty:
-                    project.ledger.publish()
+                    settle(project)
                     ending = Ending.APPLIED if memory.starts else Ending.UNCHANGED
                     return kept, _Result(ending, "nothing to do", ExitCode.OK)
                 self._keep(clone, replace(memory, starts=memory.starts + 1))
