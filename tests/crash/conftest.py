@@ -13,9 +13,20 @@ import pytest
 
 @pytest.fixture(scope="session")
 def sandboxes() -> ModuleType:
-    """The module `sandbox.py`, which lies in no package."""
-    path = Path(__file__).with_name("sandbox.py")
-    spec = importlib.util.spec_from_file_location("crash_sandbox", path)
+    """The module `sandbox.py`."""
+    return _load("sandbox")
+
+
+@pytest.fixture(scope="session")
+def durable() -> ModuleType:
+    """The module `durable.py`."""
+    return _load("durable")
+
+
+def _load(name: str) -> ModuleType:
+    """A module that lies here, in no package."""
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"crash_{name}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -31,6 +31,8 @@ class State:
     records: dict[str, bytes]
     audit: list[tuple[str, str, str]]
     tip: str
+    unfinished: bool = False
+    """Whether an apply is written down as at work."""
 
 
 def load_state(sandbox: Sandbox) -> State:
@@ -61,7 +63,9 @@ def load_state(sandbox: Sandbox) -> State:
         for path in storage.rglob("*")
         if path.is_file()
     }
-    return State(files, storage=objects, records=records, audit=audit[::-1], tip=tip)
+    journal = repo / ".git/mlspec-unfinished.json"
+    unfinished = journal.exists() and journal.read_text().endswith("]\n")
+    return State(files, objects, records, audit[::-1], tip, unfinished)
 
 
 def check_fault(sandbox: Sandbox, done: Done, before: State, after: State) -> Iterator[str]:
@@ -74,6 +78,8 @@ def check_fault(sandbox: Sandbox, done: Done, before: State, after: State) -> It
         yield f"the audit is none between old and new: {now.audit}"
     if done.returncode not in _CODES:
         yield f"it ended with {done.returncode}: {done.stderr[-500:]}"
+    if done.returncode == 0 and now.records != after.records:
+        yield "it ended well, and not all is recorded"
     for path, data in now.files.items():
         if _TEMPORARY.search(path) or path.endswith("dvc.lock"):
             continue
@@ -149,6 +155,8 @@ def _check_audit(sandbox: Sandbox, now: State, left: State, after: State) -> Ite
     if serial != len(now.audit):
         yield f"serial {serial} after {len(now.audit)} entries"
     ours, wanted = Counter(now.audit), Counter(after.audit)
+    if left.unfinished and ("", "interrupt", "ended") not in now.audit:
+        yield "the audit does not tell that an apply did not end"
     if lost := wanted - ours:
         yield f"entries of the audit are lost: {lost}"
     more = {each: count for each, count in (ours - wanted).items() if not _may_be_more(each)}
