@@ -13,14 +13,11 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
-
-from pydantic import ValidationError
 
 from mlspec.adoption.names import make_name
 from mlspec.adoption.repository import (
@@ -33,23 +30,20 @@ from mlspec.adoption.repository import (
     Place,
     Repository,
 )
+from mlspec.adoption.stages import as_input, command_of, find_obstacle, why_stale
 from mlspec.compilers.yaml_text import Noted
 from mlspec.errors import MlspecError
 from mlspec.imports import trace_code
 from mlspec.metrics import parse_metrics
-from mlspec.spec.checks import paths as path_checks
 from mlspec.spec.checks import values as value_checks
 from mlspec.spec.checks.disk import Disk
-from mlspec.spec.models import Model, Spec
-from mlspec.spec.paths import BARE, parents
+from mlspec.spec.models import Spec
+from mlspec.spec.paths import parents
 from mlspec.worktree import Worktree
 
 FORMATS = {".onnx": "onnx", ".skops": "skops"}
 NO_REQUIREMENTS = "requirements.mlspec.txt"
 """Named where the usual file is none that mlspec reads; there is no such file."""
-_OWN_SHELL = re.compile(r"[;&|]|^\s*(?:cd|export|set|source|unset|alias|\.|\w+=\S*$)(?:\s|$)")
-"""Lines that mean something else, or do something to the next, when they share a shell."""
-_COMMENT = re.compile(r"(?:^|\s)#")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,52 +141,13 @@ class _Conversion:
         """The stages that a spec can say; the others stay where they are."""
         usable = []
         for stage in stages:
-            if found := next(self._obstacles(stage), None):
+            if found := find_obstacle(stage, self.tree, self._all_outs):
                 message, hint = found
                 self.made.left.append(stage)
                 self.made.say(stage.place, f"{stage.title} is not taken over: {message}", hint)
             else:
                 usable.append(stage)
         return usable
-
-    def _obstacles(self, stage: OldStage) -> Iterator[tuple[str, str]]:
-        named = [*stage.deps, *(out.known for out in stage.outs)]
-        for known in named:
-            if known.special:
-                message = f"{known.path} is a dependency of another kind ({known.special[0]})"
-                yield message, "import it with `dvc import`, and name the file that this gives"
-            if _is_outside(known.path):
-                hint = "keep the data in the repository, or declare a dataset with a `source`"
-                yield f"{known.path} lies outside of the repository", hint
-        if _is_outside(stage.wdir):
-            yield f"it runs in {stage.wdir}, outside of the repository", "move what it runs"
-        apart = len(stage.lines) == 1 and stage.wdir == "."
-        if any("\n" in line or (_COMMENT.search(line) and not apart) for line in stage.lines):
-            hint = "put it into a script, and name that as the command"
-            yield "one of its commands has several lines or a comment", hint
-        body = {"command": _command(stage), "outputs": [out.path for out in stage.outs]}
-        body["inputs"] = [_as_path(dep.path) for dep in stage.deps if not _is_outside(dep.path)]
-        try:
-            model = Model.model_validate_json(json.dumps({"stages": {"stage": body}}))
-        except ValidationError as error:
-            yield str(error.errors()[0]["msg"]), "mend it in dvc.yaml, then adopt again"
-            return
-        for check in (
-            path_checks.check_model("m", model, ()),
-            value_checks.check_model("m", model),
-        ):
-            for problem in check:
-                at = problem.path[-2:]
-                path = body[str(at[0])][int(at[1])] if isinstance(at[-1], int) else "its command"
-                yield f"{path}: {problem.message}", problem.hint
-        for dep in stage.deps:
-            if not self.tree.exists(dep.path) and not self._is_made(dep.path):
-                yield f"{dep.path} is not there", "bring it back, then adopt again"
-
-    def _is_made(self, path: str) -> bool:
-        """Whether `path` is an output or data, lies in one or holds one."""
-        around = {path, *parents(path)}
-        return any(out in around or out.startswith(f"{path}/") for out in self._all_outs)
 
     @cached_property
     def _all_outs(self) -> set[str]:
@@ -249,7 +204,7 @@ class _Conversion:
         self.made.say(
             stage.place,
             f"{stage.title} is frozen and {self._stale(stage)}: what it wrote is data from now on",
-            f"to run it again, make it a stage of the spec: command: {_command(stage)}",
+            f"to run it again, make it a stage of the spec: command: {command_of(stage)}",
         )
 
     # stages -------------------------------------------------------------------------------------
@@ -275,7 +230,7 @@ class _Conversion:
         return models
 
     def _stage(self, stage: OldStage) -> dict[str, Any]:
-        command = _command(stage)
+        command = command_of(stage)
         traced = set(trace_code(command, self.tree, (), self._data_paths))
         inputs: dict[str, None] = {}
         code: dict[str, None] = {}
@@ -314,7 +269,7 @@ class _Conversion:
         if path in self.datasets:
             inputs[self.datasets[path]] = None
         elif path in known:
-            inputs[_as_path(path)] = None
+            inputs[as_input(path)] = None
         elif owner := next((parent for parent in parents(path) if parent in known), None):
             self._dep(stage, owner, traced, inputs, code)
         elif inner := [owned for owned in known if owned.startswith(f"{path}/")]:
@@ -328,7 +283,7 @@ class _Conversion:
         elif path.endswith((".py", ".sh")) or self._holds_code(path):
             code[path] = None
         else:
-            inputs[_as_path(path)] = None
+            inputs[as_input(path)] = None
 
     def _holds_code(self, path: str) -> bool:
         return self.tree.is_folder(path) and any(
@@ -389,35 +344,7 @@ class _Conversion:
             self.made.say(stage.place, message, "it goes to the storage of the spec")
 
     def _stale(self, stage: OldStage) -> str:
-        """Why DVC would run the stage; empty if it would not."""
-        lacking = [out.path for out in stage.outs if not out.known.md5]
-        if lacking:
-            return f"it was never run: DVC knows no {', '.join(lacking)}"
-        if not (stage.outs or stage.deps or stage.params):
-            return "it reads and writes nothing, so nothing tells that it ran"
-        if any(known.kind != MD5 for known in (*stage.deps, *(out.known for out in stage.outs))):
-            return "it was run by DVC 2, whose digests are of another kind"
-        if stage.changed:
-            return "its command has changed since it ran"
-        for params in stage.params:
-            if params.changed:
-                return f"{params.path} has other values than when it ran: {params.changed[0]}"
-        for dep in stage.deps:
-            now = self._digest(dep.path)
-            if not dep.md5 or now not in (None, dep.md5):
-                return f"{dep.path} has changed since it ran"
-        for out in stage.outs:
-            seen = self.tree.digest(out.path)
-            if seen is not None and seen.md5 != out.known.md5:
-                return f"{out.path} has changed since it was written"
-        return ""
-
-    def _digest(self, path: str) -> str | None:
-        """What a path holds as recorded, else as it is; None if nobody knows."""
-        if path in self.made.contents:
-            return self.made.contents[path].md5
-        seen = self.tree.digest(path)
-        return seen.md5 if seen else None
+        return why_stale(stage, self.made.contents, self.tree)
 
     # the rest -----------------------------------------------------------------------------------
 
@@ -477,23 +404,6 @@ class _Conversion:
                 hint = "move it into a `.dvcignore` of a folder below, or keep such files elsewhere"
                 self.made.say(Place(".dvcignore", number), message, hint)
         return head
-
-
-def _command(stage: OldStage) -> str:
-    """One line that runs at the root: DVC gives each line a shell, and stops when one fails."""
-    alone = stage.wdir == "." and len(stage.lines) == 1
-    parts = [line if alone or not _OWN_SHELL.search(line) else f"({line})" for line in stage.lines]
-    folder = [] if stage.wdir == "." else [f"cd {shlex.quote(stage.wdir)}"]
-    return " && ".join([*folder, *parts])
-
-
-def _is_outside(path: str) -> bool:
-    return path.startswith(("/", "../", "~")) or path == ".." or "://" in path
-
-
-def _as_path(path: str) -> str:
-    """As an input is written: a bare word would be a dataset."""
-    return f"./{path}" if BARE.fullmatch(path) else path
 
 
 def _source_problem(path: str, source: Mapping[str, str]) -> str:

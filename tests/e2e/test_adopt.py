@@ -202,6 +202,7 @@ def test_what_cannot_be_adopted_is_refused_and_nothing_is_lost(
     assert old.git("status", "--porcelain") == ""
 
 
+@pytest.mark.thorough
 def test_stages_that_a_spec_cannot_say_stay_where_they_are(
     dvc_repository: Callable[[str], Any], tmp_path: Path
 ) -> None:
