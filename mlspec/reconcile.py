@@ -22,7 +22,7 @@ from mlspec.cache import Cache
 from mlspec.errors import MlspecError
 from mlspec.git import Git, GitError
 from mlspec.incremental import survey_changes, survey_file_changes, survey_model
-from mlspec.ledger.moves import Moves, moved_recorded, moved_records
+from mlspec.ledger.moves import NO_MOVES, Moves, moved_recorded, moved_records
 from mlspec.ledger.snapshot import Snapshot
 from mlspec.ledger.state import Recorded, load_recorded
 from mlspec.ledger.store import Ledger
@@ -111,8 +111,7 @@ class Project:
     def recorded(self) -> Recorded:
         """What the ledger has now."""
         self.ledger.reload()
-        self._all_moved = False
-        return self.recorded_so_far()
+        return load_recorded(self.ledger)
 
     @cached_property
     def moves(self) -> Moves:
@@ -123,7 +122,7 @@ class Project:
         return Moves(renames, self.worktree.read_bytes)
 
     def recorded_so_far(self) -> Recorded:
-        """As :meth:`recorded`, of what this project has seen or written."""
+        """What was seen or written here, all under the names that the spec has."""
         if self._all_moved:
             return load_recorded(self.ledger)
         recorded = moved_recorded(self.ledger.snapshot, self.moves)
@@ -158,7 +157,12 @@ class Project:
 
     def survey(self) -> Facts:
         """The three readings of this moment of everything, and what follows from them."""
-        return survey(self.desired, self.observe(), self.recorded(), self.leave)
+        return survey(self.desired, self.observe(), self._recorded_now(), self.leave)
+
+    def _recorded_now(self) -> Recorded:
+        self.ledger.reload()
+        self._all_moved = False
+        return self.recorded_so_far()
 
     def survey_model(self, name: str) -> Facts:
         """As :meth:`survey`, of one model and of what it takes from."""
@@ -221,8 +225,9 @@ class Project:
         return frozenset(edited)
 
     def destroy_plan(self) -> Plan:
-        """A plan that stops and forgets every deployment."""
+        """A plan that stops and forgets every deployment, each under the name that it has."""
         self.ledger.ensure_local()
+        self.moves = NO_MOVES
         deployments = self.resolver.desired(self.resolver.deployments())
         return make_destroy_plan(
             deployments,
@@ -239,7 +244,7 @@ class Project:
         return make_restore_plan(
             self.desired,
             self.observe(),
-            self.recorded(),
+            self._recorded_now(),
             commit=self.git.head(),
             ledger=self.ledger.tip,
         )

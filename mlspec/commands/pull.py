@@ -9,6 +9,7 @@ from mlspec.ledger.lock import acquire
 from mlspec.reconcile import open_project
 from mlspec.render.console import Console
 from mlspec.render.progress import render_report
+from mlspec.render.style import escape
 
 
 def pull(start: Path, console: Console, *, lock_timeout: float) -> int:
@@ -16,8 +17,12 @@ def pull(start: Path, console: Console, *, lock_timeout: float) -> int:
     with open_project(start) as project, acquire(project.git, lock_timeout):
         project.ledger.sync()
         made = project.restore_plan()
+        for held in made.held:
+            console.note(escape(f"{held.address} is left as it is: {held.reason}"))
         if made.empty:
-            console.say("Every output of a known run is here.")
+            console.say(
+                "Nothing to bring." if made.held else "Every output of a known run is here."
+            )
             return 0
         report = carry_out(project, made, console, command="pull")
     console.say(render_report(report, "pull"))

@@ -207,14 +207,19 @@ def make_restore_plan(
     commit: str = "",
     ledger: str = "",
 ) -> Plan:
-    """Bring the outputs of every known run, and nothing else."""
+    """Bring the outputs of every known run, and nothing else.
+
+    What was renamed waits until that is applied: nothing is recorded under a name before.
+    """
     facts = survey(desired, observed, recorded, Leave(bring=True))
-    facts.steps = {
-        address: replace(step, after=())
-        for address, step in facts.steps.items()
-        if step.action is Action.RESTORE
-    }
+    known = [step for step in facts.steps.values() if step.action is Action.RESTORE]
+    facts.steps.clear()
     facts.held.clear()
+    for step in known:
+        if recorded.moving.keys().isdisjoint(step.after):
+            facts.add(replace(step, after=()))
+        else:
+            facts.hold(step.address, "its model was renamed: `mlspec apply` comes first")
     return conclude(facts, commit=commit, ledger=ledger)
 
 

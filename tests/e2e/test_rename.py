@@ -84,3 +84,14 @@ def test_what_is_only_forgotten_goes_on(project: Any) -> None:
     project.check_settled()
     assert project.serving()["status"] == "serving"
     assert project.ask(60)[0] == 1
+
+
+def test_nothing_is_recorded_under_a_new_name_before_the_rename(project: Any) -> None:
+    rename(project)
+    (project.root / "models/loans.onnx").unlink()
+    project.mlspec("compile")
+    assert "its model was renamed" in project.mlspec("pull").stderr
+    assert project.plan()["model.loans"]["action"] == "move"
+    project.mlspec("destroy", "--yes")
+    assert not (project.root / ".mlspec/run/loans@local").exists()
+    assert project.plan()["deployment.lending@local"]["reason"] == "version 1 is not deployed yet"

@@ -215,7 +215,7 @@ def record_the_renames(root: Path, _random: Random) -> None:
     from mlspec.ledger.moves import moved_records
 
     with open_project(root) as project:
-        for former in project.recorded().moving:
+        for former in project.recorded_so_far().moving:
             records = moved_records(project.ledger.snapshot, project.moves, former)
             project.ledger.record(records, make_entry(project.git, "test"))
 
