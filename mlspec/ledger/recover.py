@@ -121,6 +121,8 @@ def restore(git: Git, found: Found) -> None:
         aside.mkdir(exist_ok=True)
         shutil.move(file, aside / "ledger")  # Git moves no ref that it cannot read
     git.run("update-ref", REF, found.commit)
+    if git.objects.get(FETCHED) is None:  # what it names is lost, or there is none
+        git.call("update-ref", "-d", FETCHED)
 
 
 def lost(git: Git, tip: str, found: Found) -> Iterator[str]:
