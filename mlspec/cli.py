@@ -322,18 +322,6 @@ def status(
     )
 
 
-@app.command(epilog=SELECTIONS)
-def drift(context: typer.Context, select: Select = None, as_json: AsJson = False) -> None:
-    """Show what differs though nobody asked for it, and what mends it.
-
-    Holds generated files, the ledger and dvc.lock, outputs, and what runs here against the spec.
-    Exit code 2 when there is drift.
-    """
-    from mlspec.commands.drift import drift as command
-
-    raise typer.Exit(command(context.obj, _console(), select=select or (), as_json=as_json))
-
-
 @app.command()
 def reconcile(
     context: typer.Context,
@@ -382,6 +370,18 @@ def reconcile(
         as_json=as_json,
     )
     raise typer.Exit(command(context.obj, _console(), options))
+
+
+@app.command(epilog=SELECTIONS)
+def drift(context: typer.Context, select: Select = None, as_json: AsJson = False) -> None:
+    """Show what differs though nobody asked for it, and what mends it.
+
+    Holds generated files, the ledger and dvc.lock, outputs, and what runs here against the spec.
+    Exit code 2 when there is drift.
+    """
+    from mlspec.commands.drift import drift as command
+
+    raise typer.Exit(command(context.obj, _console(), select=select or (), as_json=as_json))
 
 
 @app.command()

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 FORMAT = 1
+_GATE_FAILED = 3
 
 
 class Action(StrEnum):
@@ -260,8 +261,13 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0, or the code of the failure that needs attention first: the highest."""
-        return max((outcome.error_code for outcome in self.outcomes), default=0)
+        """0, or the code of the failure that needs attention first.
+
+        That is the highest; but a gate that refuses a model does its work, so it comes after all
+        that did not.
+        """
+        codes = {outcome.error_code for outcome in self.outcomes}
+        return max(codes - {_GATE_FAILED}, default=0) or max(codes, default=0)
 
     def count(self, status: Status) -> int:
         return sum(outcome.status is status for outcome in self.outcomes)

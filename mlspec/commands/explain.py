@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from mlspec.codes import CODES, SECTIONS, load_page
 from mlspec.errors import MlspecError
 from mlspec.render.console import Console
 from mlspec.render.style import escape
 from mlspec.spec.suggest import closest
+
+_SHORT = re.compile(r"(?:MLS)?0*(\d{1,3})", re.IGNORECASE)
 
 
 def explain(console: Console, *, code: str | None) -> int:
@@ -14,6 +18,8 @@ def explain(console: Console, *, code: str | None) -> int:
     if code is None:
         console.say("\n\n".join(map(_section, SECTIONS)))
         return 0
+    if short := _SHORT.fullmatch(code):
+        code = f"MLS{int(short[1]):03d}"
     if code.upper() not in CODES:
         near = closest(code.upper(), CODES, likeness=0.8)
         raise MlspecError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mlspec.commands.named import find_address
 from mlspec.errors import MlspecError
 from mlspec.ledger.entry import Entry
 from mlspec.ledger.history import log
@@ -21,6 +22,8 @@ def show_log(
     """The newest entries of the ledger first."""
     with open_project(start) as project:
         project.ledger.refresh(console.note)
+        if address is not None:
+            address = find_address(address, project.recorded())
         found = log(project.ledger, limit + 1, address)
     entries = found[:limit]
     if address is not None and not entries:

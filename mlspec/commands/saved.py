@@ -78,8 +78,12 @@ def load_saved_plan(path: Path) -> SavedPlan:
     try:
         text = path.read_bytes().decode()
         body = json.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-        raise MlspecError(f"cannot read the plan {path}: {error}", hint=_HINT) from error
+    except FileNotFoundError as error:
+        raise MlspecError(f"there is no file {path}", hint=_HINT) from error
+    except OSError as error:
+        raise MlspecError(f"cannot read the plan {path}: {error.strerror}", hint=_HINT) from error
+    except (ValueError, RecursionError) as error:
+        raise MlspecError(f"{path} is not a saved plan", hint=_HINT) from error
     if not isinstance(body, dict) or "digest" not in body:
         raise MlspecError(f"{path} is not a saved plan", hint=_HINT)
     saved = SavedPlan(path, body, text)

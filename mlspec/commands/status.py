@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlspec.commands.failures import load_failures
 from mlspec.ledger.history import last_of
+from mlspec.ledger.lock import find_applying
 from mlspec.plan import Plan, Step
 from mlspec.planner import Facts
 from mlspec.providers.targets import target_of
@@ -33,9 +34,11 @@ def status(
     """One row for each model and deployment, and how far the plan is from empty.
 
     Only for what is selected; but what a partial apply left is counted whole. Many rows are told in
-    few, unless all are asked for, or some are selected.
+    few, unless all are asked for.
     """
     with open_project(start, select) as project:
+        if holder := find_applying(project.git):
+            console.note(f"An apply is at work: {escape(str(holder))}.")
         project.ledger.refresh(console.note)
         selected = project.selected
         facts = project.facts
@@ -48,7 +51,7 @@ def status(
         recorded = facts.recorded
         names = _selected_models(project, selected)
         resources = tuple(facts.desired.of(DeploymentResource))
-        brief = not (as_json or show_all or select) and len(names) + len(resources) > MOST_ROWS
+        brief = not (as_json or show_all) and len(names) + len(resources) > MOST_ROWS
         models = [
             _model(name, facts, steps.get(f"model.{name}", []), held, brief=brief) for name in names
         ]

@@ -74,6 +74,14 @@ def load_holder(git: Git) -> Holder | None:
         return None
 
 
+def find_applying(git: Git) -> Holder | None:
+    """Who holds the lock and lives, as far as that can be told here."""
+    holder = load_holder(git)
+    if holder is None or holder.host != os.uname().nodename:
+        return holder
+    return holder if Path(f"/proc/{holder.pid}").exists() else None
+
+
 def _taken(descriptor: int, deadline: float) -> bool:
     while True:
         try:

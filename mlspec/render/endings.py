@@ -24,6 +24,7 @@ _SIGNS = {
     Status.FAILED: ("failed", "red"),
     Status.SKIPPED: ("skipped", "yellow"),
 }
+_LOG = "log is "
 _WARNING = "warning: "
 """How the detail of a gate that only warns begins."""
 _QUICK = {Action.EVALUATE: "gate", Action.REGISTER: "version"}
@@ -119,8 +120,9 @@ def render_failures(alike: Sequence[Outcome], style: Style) -> str:
     which = listed([failure.step.address for failure in alike])
     lines = [_line("failed", "red", f"{which}: {escape(said)}", style)]
     lines += [f"         | {escape(line)}" for line in more]
-    if alike[0].hint:
-        lines.append(f"         = help: {escape(alike[0].hint)}")
+    if hint := alike[0].hint:
+        others = "; those of the others are beside it" if len(alike) > 1 and _LOG in hint else ""
+        lines.append(f"         = help: {escape(hint)}{others}")
     return "\n".join(lines)
 
 

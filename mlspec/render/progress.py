@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from mlspec.apply import Ended, Event, Lingering, Printed, Started
 from mlspec.errors import Interrupted
 from mlspec.plan import Plan, Report, Status
+from mlspec.render.alike import counted
 from mlspec.render.console import Console
 from mlspec.render.endings import Endings, render_outcome
 from mlspec.render.quantities import render_seconds
@@ -57,6 +58,12 @@ class Progress:
         if error is None or isinstance(error, Interrupted):
             for line in self._endings.render(self._console.aside):
                 self._write(line)
+        if isinstance(error, Interrupted):
+            ended = sum(self._tally.ended.values())
+            self._write(
+                f"{ended} of {counted(self._tally.steps, 'step')} ended, and that is recorded; "
+                "the next apply goes on from there."
+            )
 
     def __call__(self, event: Event) -> None:
         match event:

@@ -19,7 +19,7 @@ class Tally:
         self.running: dict[str, tuple[Step, float]] = {}
         """Steps that run, by address, each with the time when it began."""
         self._jobs = jobs
-        self._steps = len(plan.steps)
+        self.steps = len(plan.steps)
         self._left = 0.0
         """Seconds that the commands which are still to start will take, where that is known."""
         self._unknown = 0
@@ -31,7 +31,7 @@ class Tally:
 
     @property
     def waiting(self) -> int:
-        return self._steps - self.ended.total() - len(self.running)
+        return self.steps - self.ended.total() - len(self.running)
 
     def start(self, step: Step, now: float) -> None:
         self._expect(step, -1)
