@@ -13,6 +13,8 @@ from mlspec.render.progress import Progress
 
 FAST = "not started: --fail-fast after stage.m100.train failed"
 
+BESIDE = "; those of the others are beside it"
+
 
 def plan(models: int) -> Plan:
     """A file, a stage, a gate and a version for each model: four steps."""
@@ -112,7 +114,7 @@ def test_equal_failures_are_told_once(capsys: pytest.CaptureFixture[str]) -> Non
     ]
     assert after.splitlines() == [
         " failed  stage.m102.train, stage.m103.train, stage.m104.train and 5 more: no m102",
-        "         = help: the whole log is logs/stage.m102.train.log; those of the others are beside it",
+        f"         = help: the whole log is logs/stage.m102.train.log{BESIDE}",
         "         = not tried because of it: 16 steps",
         " failed  stage.m111.train: exit code 1",
         "         = help: the whole log is logs/stage.m111.train.log",
@@ -129,7 +131,7 @@ def test_many_failures_that_differ_only_below_are_told_once(
     assert after.splitlines() == [
         " failed  stage.m100.train, stage.m101.train, stage.m102.train and 17 more: exit code 1",
         "         | 700 is odd",
-        "         = help: the whole log is logs/stage.m100.train.log; those of the others are beside it",
+        f"         = help: the whole log is logs/stage.m100.train.log{BESIDE}",
         "         = not tried because of it: 40 steps",
     ]
 
