@@ -55,6 +55,8 @@ def find_problems(root: Path, git: Git) -> Iterator[Problem]:
     if tip:
         yield from LedgerCheck(git).check(tip)
         yield from _check_history(git, tip)
+    else:
+        yield from _check_absent(git)
     yield from _check_git(git)
     yield from _check_locks(root)
     yield from _check_left(root, git)
@@ -72,6 +74,18 @@ def _check_refs(git: Git) -> Iterator[Problem]:
             yield Problem(
                 "ledger", name, f"{name} cannot be read: {error}", "mlspec ledger recover"
             )
+
+
+def _check_absent(git: Git) -> Iterator[Problem]:
+    """A ledger that the remote was seen to have is missing here."""
+    try:
+        known = git.ref(FETCHED)
+    except MlspecError as error:
+        yield Problem("ledger", FETCHED, error.message, _RECOVER)
+        return
+    if known:
+        message = f"{REF} is gone, though the remote's was at {known}"
+        yield Problem("ledger", REF, message, _RECOVER)
 
 
 def _check_history(git: Git, tip: str) -> Iterator[Problem]:

@@ -227,3 +227,16 @@ def test_nothing_good_is_left(ledger: Ledger) -> None:
     assert find_good(git) is None
     with pytest.raises(MlspecError):
         ledger.objects.commit("0" * 40)
+
+
+def test_a_ledger_that_is_gone_is_missed(written: Ledger, tmp_path: Path) -> None:
+    remote = tmp_path / "remote.git"
+    kind = f"--object-format={written.git.object_format}"
+    subprocess.run(["git", "init", "-q", "--bare", kind, remote], check=True)
+    written.git.run("remote", "add", "origin", str(remote))
+    written.git.close()
+    ledger = Ledger(Git(written.git.root))
+    ledger.publish()
+    (ledger.git.common_dir / REF).unlink()
+    ledger.git.close()
+    assert wrong(ledger) == ["ledger"]
