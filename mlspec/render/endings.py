@@ -6,11 +6,12 @@ that say "ok", so it counts what ends well without a command; every apply repeat
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from mlspec.plan import Action, Outcome, Plan, Status
-from mlspec.render.alike import counted, fold, listed, name_of, nameless
+from mlspec.render.alike import NAMED, counted, fold, listed, name_of, nameless
 from mlspec.render.style import Style, escape
 
 MOST_LINES = 40
@@ -27,6 +28,7 @@ _SIGNS = {
 _LOG = "log is "
 _WARNING = "warning: "
 """How the detail of a gate that only warns begins."""
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?")
 _QUICK = {Action.EVALUATE: "gate", Action.REGISTER: "version"}
 
 
@@ -115,8 +117,9 @@ def render_outcome(outcome: Outcome, style: Style) -> str:
 
 
 def render_failures(alike: Sequence[Outcome], style: Style) -> str:
-    """One failure, or several with the same words, with all that is said of the first."""
-    said, *more = _said(alike[0])
+    """One failure, or several with like words, with all that is said of the first."""
+    _, *more = _said(alike[0])
+    said = "; ".join(_first_words(alike))
     which = listed([failure.step.address for failure in alike])
     lines = [_line("failed", "red", f"{which}: {escape(said)}", style)]
     lines += [f"         | {escape(line)}" for line in more]
@@ -124,6 +127,16 @@ def render_failures(alike: Sequence[Outcome], style: Style) -> str:
         others = "; those of the others are beside it" if len(alike) > 1 and _LOG in hint else ""
         lines.append(f"         = help: {escape(hint)}{others}")
     return "\n".join(lines)
+
+
+def _first_words(alike: Sequence[Outcome]) -> list[str]:
+    """The first lines that differ in more than names, as many as are named."""
+    found: dict[str, str] = {}
+    for failure in alike:
+        line = _said(failure)[0]
+        found.setdefault(nameless(line, name_of(failure.step.address)), line)
+    lines = list(found.values())
+    return lines if len(lines) <= NAMED else [*lines[:NAMED], "..."]
 
 
 def _sign(outcome: Outcome) -> tuple[str, str]:
@@ -149,8 +162,9 @@ def _quick(outcome: Outcome) -> str:
 
 
 def _words(failure: Outcome) -> str:
-    """What is said of it, without its names: equal for equal failures."""
-    return nameless("\n".join(_said(failure)), name_of(failure.step.address))
+    """What is said of it, without its names, of a gate without its numbers: equal for like ones."""
+    words = nameless("\n".join(_said(failure)), name_of(failure.step.address))
+    return _NUMBER.sub("\0", words) if failure.step.action is Action.EVALUATE else words
 
 
 def _line(word: str, color: str, text: str, style: Style) -> str:

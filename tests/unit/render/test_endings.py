@@ -187,3 +187,17 @@ def test_likes_are_told_where_the_first_of_them_was() -> None:
 )
 def test_texts_are_compared_without_names(one: str, other: str, alike: bool) -> None:
     assert (nameless(one, "shop-1") == nameless(other, "shop-2")) is alike
+
+
+def test_refusals_of_one_gate_are_told_once_with_their_values(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made = plan(6)
+    refused = {f"gate.m{100 + n}.error": f"error 4.{n} > 3.5" for n in range(5)}
+    _, _, after = shown(capsys, made, carried_out(made, refused)).partition("\nWhat failed:\n")
+    told = after.splitlines()
+    assert told[0] == (
+        " failed  gate.m100.error, gate.m101.error, gate.m102.error and 2 more: "
+        "error 4.0 > 3.5; error 4.1 > 3.5; error 4.2 > 3.5; ..."
+    )
+    assert told[-1] == "         = not tried because of it: 5 steps"
