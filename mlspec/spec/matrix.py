@@ -357,8 +357,12 @@ class FamilyReader:
             message = f"two members are called `{member}`: {' and '.join(map(show, values))}"
             if [cell.value for cell in twin] == [cell.value for cell in row]:
                 hint = "both have the same values: remove one of them"
+            elif node is row[0]:
+                hint = "remove one, or put every key that tells members apart into `name`"
             else:
                 hint = "put every key that tells members apart into `name`, as ${matrix.KEY}"
+            if node is row[0] and twin[0] is not row[0]:
+                hint += f"; the other one is at {twin[0].place}"
             self._report("MLS083", node, at, message, hint)
         elif member in self._known:
             message = f"a member is called `{member}`, and so is another model"

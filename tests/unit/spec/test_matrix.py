@@ -202,6 +202,7 @@ def test_a_row_that_is_there_twice_is_to_be_removed(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, text, regions="region,n\na,1\na,1\n")
     assert (problem.code, str(problem.place)) == ("MLS083", "regions.csv:3:1")
     assert "remove one" in problem.hint
+    assert problem.hint.endswith("; the other one is at regions.csv:2:1")
 
 
 def test_a_misspelt_from_is_told_apart_from_a_key_without_a_list(tmp_path: Path) -> None:
