@@ -10,7 +10,7 @@ from mlspec.render.console import Console
 from mlspec.render.style import escape
 from mlspec.spec.suggest import closest
 
-_SHORT = re.compile(r"(?:MLS)?0*(\d{1,3})", re.IGNORECASE)
+_SHORT = re.compile(r"(?:MLS)?(\d{1,3})", re.IGNORECASE)
 
 
 def explain(console: Console, *, code: str | None) -> int:
