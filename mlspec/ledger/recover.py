@@ -121,7 +121,8 @@ def restore(git: Git, found: Found) -> None:
         aside.mkdir(exist_ok=True)
         shutil.move(file, aside / "ledger")  # Git moves no ref that it cannot read
     git.run("update-ref", REF, found.commit)
-    if git.objects.get(FETCHED) is None:  # what it names is lost, or there is none
+    known = git.objects.get(FETCHED)
+    if known is None or not LedgerCheck(git).is_good(known.oid):  # lost, in part or as a whole
         git.call("update-ref", "-d", FETCHED)
 
 

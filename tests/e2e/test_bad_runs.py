@@ -356,7 +356,7 @@ BAD_STAGES = {
         "resource.setrlimit(resource.RLIMIT_AS, (2**28, 2**28))\nbytes(2**30)",
         ("exit code 1", "| MemoryError"),
     ),
-    "not a program": Bad("\0", ("exit code 1",)),
+    "not a program": Bad("\x7fELF", ("exit code 1",)),
     "no output": Bad("print('done')", ("ended well and did not write build/rows.csv",)),
     "a link out": Bad(
         "import os\nos.symlink('/etc/passwd', 'build/rows.csv')",
