@@ -1,7 +1,7 @@
 """How this interpreter is started again, for work that mlspec's own process does not do.
 
 Comes in: a module and its arguments. Goes out: a command, and an environment for it. Used wherever
-the child loads what somebody else wrote: stages, artifacts, services.
+the child loads what somebody else wrote: stages, artifacts, services. And whether a process lives.
 """
 
 from __future__ import annotations
@@ -25,3 +25,14 @@ def make_command(module: str, *arguments: str, python: str = sys.executable) -> 
 def withhold_credentials(base: Mapping[str, str] = os.environ) -> dict[str, str]:
     """`base` without what lets a CI job write to the repository or ask for a cloud's token."""
     return {key: value for key, value in base.items() if not key.startswith(WITHHELD)}
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of that number here, whoever's it is."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

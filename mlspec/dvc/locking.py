@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mlspec.children import is_alive
+
 PATIENCE = 300.0
 """Seconds to wait for another process that holds DVC's lock."""
 _POLL = 0.05
@@ -66,7 +68,7 @@ def _user_of(root: Path, paths: Iterable[str]) -> str:
     users = _load_users(root / ".dvc/tmp/rwlock")
     wanted = [str(root / path) for path in paths] if users else []
     for path, pid, command in users:
-        if any(_overlap(path, mine) for mine in wanted) and _alive(pid):
+        if any(_overlap(path, mine) for mine in wanted) and is_alive(pid):
             return f"{command} (process {pid}) uses {path}"
     return ""
 
@@ -84,16 +86,6 @@ def _load_users(path: Path) -> list[tuple[str, int, str]]:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
         return []
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _overlap(one: str, other: str) -> bool:

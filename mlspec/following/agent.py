@@ -49,10 +49,10 @@ from mlspec.ledger.entry import iso_time, make_entry
 from mlspec.ledger.history import log
 from mlspec.ledger.lock import acquire
 from mlspec.ledger.store import Ledger
-from mlspec.plan import Report, Status
+from mlspec.plan import Plan, Report, Status
 from mlspec.planner import check_deletes
 from mlspec.planner.drift import Drift, heal_steps
-from mlspec.reconcile import apply_project, open_project, settle
+from mlspec.reconcile import Project, apply_project, open_project, settle
 from mlspec.spec.show import redact
 
 COMMAND = "reconcile"
@@ -251,14 +251,7 @@ class Agent:
                     return kept, _Result(ending, "nothing to do", ExitCode.OK)
                 self._keep(clone, replace(memory, starts=memory.starts + 1))
                 begun = True
-                report = apply_project(
-                    project,
-                    plan,
-                    command=COMMAND,
-                    on_event=self._on_step,
-                    pace=self._setting.pace,
-                    clean=True,
-                )
+                report = self._carry_out(project, plan)
             self._on_report(clone.root, report)
         except Interrupted:
             self._keep(clone, memory)  # that it did not end was asked for, and is not counted
@@ -363,14 +356,17 @@ class Agent:
             healing = replace(plan, steps=tuple(steps))
             if healing.empty:
                 return Report(())
-            return apply_project(
-                project,
-                healing,
-                command=COMMAND,
-                on_event=self._on_step,
-                pace=self._setting.pace,
-                clean=True,
-            )
+            return self._carry_out(project, healing)
+
+    def _carry_out(self, project: Project, plan: Plan) -> Report:
+        return apply_project(
+            project,
+            plan,
+            command=COMMAND,
+            on_event=self._on_step,
+            pace=self._setting.pace,
+            clean=True,
+        )
 
     # What is told ---------------------------------------------------------------------------------
 

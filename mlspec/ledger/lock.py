@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mlspec.children import is_alive
 from mlspec.errors import Locked, MlspecError
 from mlspec.git import Git
 from mlspec.ledger.entry import iso_time, run_url
@@ -79,7 +80,7 @@ def find_applying(git: Git) -> Holder | None:
     holder = load_holder(git)
     if holder is None or holder.host != os.uname().nodename:
         return holder
-    return holder if Path(f"/proc/{holder.pid}").exists() else None
+    return holder if is_alive(holder.pid) else None
 
 
 def _taken(descriptor: int, deadline: float) -> bool:
