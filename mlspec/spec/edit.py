@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import yaml
@@ -16,8 +17,10 @@ import yaml
 from mlspec.spec.scalars import resolve_scalar
 from mlspec.spec.yaml import parse
 
-_PLAIN = re.compile(r"[a-z][a-z0-9-]*")
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
 _BLOCK_TEXT = ("|", ">")
+_DECLARED = 2
+"""Keys of a path that lead to a member of a section, such as a model."""
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MARK = "\ufeff"
 """What some editors put before a text; parsers do not agree whether places count it."""
@@ -31,31 +34,120 @@ def has(text: str, path: Sequence[str]) -> bool:
     return isinstance(_find(text, path), Mapping)
 
 
-def put_value(text: str, path: Sequence[str], key: str, value: int) -> str | None:
-    """The text with `key: value` in the mapping at `path`; the last of `path` may be missing."""
+def put_value(text: str, path: Sequence[str], key: str, value: Any) -> str | None:
+    """The text with `key: value` in the mapping at `path`, whose first two keys are there.
+
+    `value` is plain data. It is written as the old one was, where that can be.
+    """
+
+    def said(plain: Any) -> None:
+        for each in path:
+            plain = plain.setdefault(each, {})
+        plain[key] = value
+
+    node = _find_plain(text, (*path, key))
+    for written in _spellings(text, node, value):
+        made = _checked(text, partial(_put, text, path, key, written), said)
+        if made is not None:
+            return made
+    return None
+
+
+def _put(text: str, path: Sequence[str], key: str, written: str) -> str | None:
+    inner = _find(text, path)
+    if isinstance(inner, Mapping):
+        known = _value(inner, key)
+        if known is None:
+            return _insert(text, inner, f"{_key(key)}: {written}")
+        return text[: known.start_mark.index] + written + text[_end(text, known) :]
+    if inner is None and len(path) > _DECLARED:
+        return _put(text, path[:-1], path[-1], f"{{{_key(key)}: {written}}}")
+    return None
+
+
+def _find_plain(text: str, path: Sequence[str]) -> yaml.Node | None:
+    try:
+        return _find(text, path)
+    except yaml.YAMLError:
+        return None
+
+
+def _spellings(text: str, old: yaml.Node | None, value: Any) -> Iterator[str]:
+    """Ways to write a value, the nicest first; which one says it, is for others to check."""
+    if isinstance(value, str) and isinstance(old, yaml.ScalarNode):
+        if not old.style and value.isprintable():
+            yield value
+        lines = text[old.start_mark.index : old.end_mark.index].splitlines()[1:]
+        if old.style == "|" and lines:
+            indent = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
+            yield "\n".join(("|-", *(indent + line if line else "" for line in value.split("\n"))))
+    yield json.dumps(value, ensure_ascii=False)
+    if isinstance(value, float):
+        mantissa, _, exponent = repr(value).partition("e")
+        yield f"{mantissa if '.' in mantissa else mantissa + '.0'}e{exponent}"
+
+
+def drop_value(text: str, path: Sequence[str], key: str) -> str | None:
+    """The text without `key` in the mapping at `path`."""
 
     def edited() -> str | None:
         inner = _find(text, path)
-        if isinstance(inner, Mapping):
-            known = _value(inner, key)
-            if known is None:
-                return _insert(text, inner, f"{_key(key)}: {value}")
-            start, end = known.start_mark.index, known.end_mark.index
-            return text[:start] + str(value) + text[end:]
-        outer = _find(text, path[:-1])
-        if inner is None and isinstance(outer, Mapping):
-            return _insert(text, outer, f"{_key(path[-1])}: {{{_key(key)}: {value}}}")
-        return None
+        if not isinstance(inner, Mapping):
+            return None
+        index = next((i for i, (each, _) in enumerate(inner.value) if each.value == key), None)
+        return None if index is None else _cut(text, inner, index)
 
     def said(plain: Any) -> None:
-        _at(plain, path[:-1]).setdefault(path[-1], {})[key] = value
+        del _at(plain, path)[key]
 
     return _checked(text, edited, said)
 
 
-def append_item(text: str, path: Sequence[str], item: dict[str, int | str]) -> str | None:
+def drop_item(text: str, path: Sequence[str], item: str) -> str | None:
+    """The text without the text `item` in the list at `path`."""
+
+    def edited() -> str | None:
+        known = _find(text, path)
+        if not isinstance(known, List):
+            return None
+        index = next((i for i, each in enumerate(known.value) if each.value == item), None)
+        if index is None:
+            return None
+        if len(known.value) > 1:
+            return _cut(text, known, index)
+        start, end = known.start_mark.index, _end(text, known)
+        return f"{text[:start]}[]{text[end:]}" if known.flow_style else None
+
+    def said(plain: Any) -> None:
+        _at(plain, path).remove(item)
+
+    return _checked(text, edited, said)
+
+
+def _cut(text: str, node: yaml.CollectionNode, index: int) -> str | None:
+    """The text without one entry of a mapping or list; of the only one, only in one line."""
+    entry = node.value[index]
+    start = (entry[0] if isinstance(entry, tuple) else entry).start_mark.index
+    end = _end(text, entry)
+    if node.flow_style:
+        if index + 1 < len(node.value):
+            after = node.value[index + 1]
+            key = after[0] if isinstance(after, tuple) else after
+            return text[:start] + text[key.start_mark.index :]
+        if index:
+            return text[: _end(text, node.value[index - 1])] + text[end:]
+        return text[:start] + text[end:]
+    first = text.rfind("\n", 0, start) + 1
+    last = text.find("\n", end)
+    alone = text[first:start].strip() in ("", "-")
+    if not alone or len(node.value) == 1:
+        return None
+    return text[:first] + (text[last + 1 :] if last >= 0 else "")
+
+
+def append_item(text: str, path: Sequence[str], item: dict[str, int | str] | str) -> str | None:
     """The text with `item` at the end of the list at `path`; the last of `path` may be missing."""
-    written = flow(item)
+    written = _key(item) if isinstance(item, str) else flow(item)
 
     def edited() -> str | None:
         known = _find(text, path)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlspec.spec.edit import append_item, put_value
+from mlspec.spec.edit import append_item, drop_item, drop_value, put_value
+from mlspec.spec.yaml import parse
 
 PIN = ("deployments", "churn", "pin")
 QUARANTINE = ("models", "churn", "quarantine")
@@ -78,3 +79,41 @@ def test_a_list_is_begun_and_continued() -> None:
 )
 def test_what_would_change_more_or_is_no_mapping_is_left(text: str) -> None:
     assert put_value(text, PIN, "here", 3) is None
+
+
+def test_a_value_keeps_the_way_in_which_it_was_written() -> None:
+    text = (
+        "models:\n  m:\n    stages:\n      a: {command: python a.py, params: {x: 1}}  # one\n"
+        "      b:\n        command: |\n          python b.py\n          ls\n"
+        "        inputs: [d]\n        outputs:\n          - b.txt\n          - c.txt  # why\n"
+    )
+    a, b = ("models", "m", "stages", "a"), ("models", "m", "stages", "b")
+    plain = put_value(text, a, "command", "python a.py --fast")
+    assert plain == text.replace("python a.py", "python a.py --fast")
+    quoted = put_value(text, a, "command", "python a.py, then: b")
+    assert quoted == text.replace("python a.py,", '"python a.py, then: b",')
+    lines = put_value(text, b, "command", "python b.py\npwd")
+    assert lines == text.replace("command: |", "command: |-").replace("  ls\n", "  pwd\n")
+    small = put_value(text, (*a, "params"), "x", 1e-05)
+    assert small is not None
+    assert parse(small.encode(), "").top.plain()["models"]["m"]["stages"]["a"]["params"] == {  # type: ignore[union-attr]
+        "x": 1e-05
+    }
+    deep = put_value(text, (*b, "params", "tree"), "depth", 3)
+    assert deep is not None
+    assert deep.endswith("# why\n        params: {tree: {depth: 3}}\n")
+    assert put_value("a: {b: &x 1}\nc: *x\n", ("a",), "b", 2) is None
+
+
+def test_entries_go_with_their_lines() -> None:
+    text = "a:\n  x: 1  # one\n  y: [d, e, f]\n  z:\n    - d\n    - e  # two\nb: {c: 1, d: 2}\n"
+    assert drop_value(text, ("a",), "x") == text.replace("  x: 1  # one\n", "")
+    assert drop_value(text, ("b",), "d") == text.replace(", d: 2", "")
+    assert drop_value(text, ("b",), "c") == text.replace("c: 1, ", "")
+    assert drop_value("a: {b: {c: 1}}\n", ("a",), "b") == "a: {}\n"
+    assert drop_item(text, ("a", "y"), "d") == text.replace("d, e", "e")
+    assert drop_item(text, ("a", "y"), "f") == text.replace(", f", "")
+    assert drop_item(text, ("a", "z"), "e") == text.replace("    - e  # two\n", "")
+    assert drop_item("a: [d]\n", ("a",), "d") == "a: []\n"
+    assert drop_item(text, ("a", "z"), "q") is None
+    assert append_item(text, ("a", "y"), "g/h.txt") == text.replace("f]", "f, g/h.txt]")
