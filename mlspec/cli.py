@@ -373,7 +373,15 @@ def reconcile(
 
 
 @app.command(epilog=SELECTIONS)
-def drift(context: typer.Context, select: Select = None, as_json: AsJson = False) -> None:
+def drift(
+    context: typer.Context,
+    select: Select = None,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Take what is live into the spec, as a patch to it.")
+    ] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
     """Show what differs though nobody asked for it, and what mends it.
 
     Holds generated files, the ledger and dvc.lock, outputs, and what runs here against the spec.
@@ -381,7 +389,10 @@ def drift(context: typer.Context, select: Select = None, as_json: AsJson = False
     """
     from mlspec.commands.drift import drift as command
 
-    raise typer.Exit(command(context.obj, _console(), select=select or (), as_json=as_json))
+    code = command(
+        context.obj, _console(), select=select or (), adopt=adopt, yes=yes, as_json=as_json
+    )
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -419,14 +430,28 @@ def doctor(
 
 
 @app.command()
-def fsck(context: typer.Context, as_json: AsJson = False) -> None:
+def fsck(
+    context: typer.Context,
+    anchor: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COMMIT", help="A commit of the ledger noted before: it must still hold it."
+        ),
+    ] = None,
+    signed: Annotated[
+        bool, typer.Option("--signed", help="Its commits must be signed by whom Git trusts.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Check that the ledger and all else that mlspec keeps is whole. Changes nothing.
 
     Exit code 1 if anything is wrong.
     """
+    from mlspec.commands.fsck import Asked
     from mlspec.commands.fsck import fsck as command
 
-    raise typer.Exit(command(context.obj, _console(), as_json=as_json))
+    asked = Asked(tuple(anchor or ()), signed)
+    raise typer.Exit(command(context.obj, _console(), asked, as_json=as_json))
 
 
 @app.command()

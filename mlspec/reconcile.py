@@ -41,7 +41,7 @@ from mlspec.planner import (
 )
 from mlspec.resolve import GitFiles, Resolver
 from mlspec.resources import Desired, FileResource, Observed, around
-from mlspec.spec.load import ROOT, Loaded, load_spec
+from mlspec.spec.load import ROOT, Loaded, load_edited, load_spec
 from mlspec.spec.moves import Renames, renames_of
 from mlspec.spec.show import redact
 from mlspec.worktree import Worktree
@@ -90,6 +90,11 @@ class Project:
     def desired(self) -> Desired:
         """All that the spec asks for, of the files as they were when this was first asked."""
         return self.resolver.all()
+
+    def desired_as(self, instead: Mapping[str, bytes]) -> Desired:
+        """All that the spec would ask for if some of its files, by path, said something else."""
+        loaded = load_edited(self.root, instead)
+        return Resolver(loaded, self.worktree, self._git_files()).all()
 
     @cached_property
     def selected(self) -> Selected | None:

@@ -1,13 +1,13 @@
 """What every kind of target can do with a deployment; `local` is the first.
 
 A target is made for one entry of `targets` in the spec. Its verbs take a deployment's name. Only
-`observe` and `logs` may be called while planning: they change nothing.
+`observe`, `release` and `logs` may be called while planning: they change nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -29,6 +29,8 @@ class Release:
     workers: int
     memory: int | None
     capture: float | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """All that it was made with, as of a deployment's resource; nothing if that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,9 @@ class Target(Protocol):
 
     def observe(self, deployment: str) -> Running | None:
         """What runs; nothing if the deployment was never here."""
+
+    def release(self, deployment: str) -> Release | None:
+        """What runs, with its settings; nothing if that cannot be told."""
 
     def deploy(
         self, deployment: str, release: Release, smoke: Sequence[Mapping[str, Any]]

@@ -97,6 +97,13 @@ def load_spec(root: Path, cache: Cache | None = None) -> Loaded:
         return _of_found(root, found, memory) if found else _of_read(root, _read(root))
 
 
+def load_edited(root: Path, instead: Mapping[str, bytes]) -> Loaded:
+    """As :func:`load_spec`, with other contents for some of the files, by path."""
+    from mlspec.spec.precise import read_spec
+
+    return _of_read(root, read_spec(root, instead))
+
+
 @contextmanager
 def _no_collector() -> Iterator[None]:
     """What a spec is made of has no circles, and to look for them is a quarter of the time."""

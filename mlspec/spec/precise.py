@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from itertools import islice
 from os.path import normpath
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import ValidationError
 
@@ -70,9 +71,12 @@ class Read:
     files: tuple[str, ...]
 
 
-def read_spec(root: Path) -> Read:
-    """The spec of the repository at `root`; raises :class:`SpecError` with all its problems."""
-    tops, problems = read_files(root)
+def read_spec(root: Path, instead: Mapping[str, bytes] = MappingProxyType({})) -> Read:
+    """The spec of the repository at `root`; raises :class:`SpecError` with all its problems.
+
+    `instead` has contents, by path, that count for those on disk.
+    """
+    tops, problems = read_files(root, instead)
     if not tops:
         raise SpecError(_distinct(problems))
     top, clashes = merge(tops)
@@ -128,15 +132,18 @@ def read_matrices(root: Path, files: Iterable[str]) -> Mapping[str, Sequence[str
     return {}
 
 
-def read_files(root: Path) -> tuple[list[Node], list[Diagnostic]]:
+def read_files(
+    root: Path, instead: Mapping[str, bytes] = MappingProxyType({})
+) -> tuple[list[Node], list[Diagnostic]]:
     """The trees of the root file and of those that it includes; none without the first."""
-    parsed = _read(root, ROOT)
+    parsed = _parsed(instead[ROOT], ROOT) if ROOT in instead else _read(root, ROOT)
     problems = list(parsed.problems)
     if parsed.top is None:
         return [], problems
     tops = [parsed.top]
     for node, relative in _included(root, parsed.top, problems):
-        inner = _read(root, relative, named_at=node)
+        known = instead.get(relative)
+        inner = _read(root, relative, node) if known is None else _parsed(known, relative)
         problems += inner.problems
         tops += [inner.top] if inner.top else []
     return tops, problems
@@ -148,6 +155,10 @@ def _read(root: Path, relative: str, named_at: Node | None = None) -> Parsed:
         data = read_inside(root, relative)
     except UnreadableError as error:
         return Parsed(None, (_unreadable(relative, str(error), named_at),))
+    return _parsed(data, relative)
+
+
+def _parsed(data: bytes, relative: str) -> Parsed:
     parsed = parse(data, relative)
     if parsed.top is None and not parsed.problems:
         return Parsed(None, (_not_mapping("the file is empty", relative),))

@@ -25,6 +25,12 @@ def parse_bytes(value: object) -> object:
     return _parse(value, _BYTES, "a size such as 512MiB or 4GiB")
 
 
+def write_bytes(size: float) -> str:
+    """Bytes as they are written in a spec, in the largest unit that they are whole in."""
+    unit = max((u for u in _BYTES if size % _BYTES[u] == 0), key=_BYTES.__getitem__, default="B")
+    return f"{size / _BYTES[unit]:.6f}".rstrip("0").rstrip(".") + unit
+
+
 def _parse(value: object, units: dict[str, int], expected: str) -> float:
     match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([A-Za-z]{1,3})", str(value))
     if not isinstance(value, str) or match is None or match[2] not in units:

@@ -65,6 +65,15 @@ class LocalTarget:
             return None
         return _running(state, alive=state["status"] == "stopped" or is_alive(run_dir))
 
+    def release(self, deployment: str) -> Release | None:
+        running, state = self.observe(deployment), load_state(self.run_dir(deployment))
+        if running is None or running.status != "serving" or state is None:
+            return None
+        with suppress(MlspecError):
+            found = load_release(Path(state["folder"]))
+            return found if found.digest == running.release else None
+        return None
+
     def deploy(
         self, deployment: str, release: Release, smoke: Sequence[Mapping[str, Any]]
     ) -> Running:

@@ -79,6 +79,7 @@ def stage_release(
             "model": model_json["model"],
             "version": model_json["version"],
             **_split_settings(settings),
+            "settings": dict(settings),
             "tree": _hash_tree(bento),
         }
         (staging / "release.json").write_text(json.dumps(content), encoding="utf-8")
