@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from mlspec.incremental import survey_changes, survey_file_changes, survey_model
 from mlspec.ledger.moves import NO_MOVES, Moves, moved_recorded, moved_records
 from mlspec.ledger.snapshot import Snapshot
 from mlspec.ledger.state import Recorded, load_recorded
-from mlspec.ledger.store import Ledger
+from mlspec.ledger.store import FETCHED, Ledger
 from mlspec.memo import Memo
 from mlspec.observe import observe, observe_resources, place_of
 from mlspec.plan import Action, Outcome, Plan, Report, Status, Step
@@ -49,6 +50,7 @@ from mlspec.worktree import Worktree
 if TYPE_CHECKING:
     from mlspec.apply import Event, Pace
     from mlspec.ledger.entry import Entry
+    from mlspec.ledger.lock import Holder
     from mlspec.ledger.records import Record
     from mlspec.planner.drift import Drift
     from mlspec.selection import Expression, Selected
@@ -58,7 +60,11 @@ MOST_NAMED = 500
 """Datasets that Git is asked about by name; of more, it is asked for all that it tracks."""
 SHARED = ("model.", "deployment.")
 """Steps whose records go to the remote at once; others may wait for the end."""
+SERVES = "deployment."
+"""Steps that others see at once, before they are recorded."""
 USES_DVC = {Action.RUN, Action.RESTORE, Action.ADOPT, Action.DEPLOY, Action.ROLLBACK}
+WORTH_A_LOOK = 10.0
+"""Seconds of waiting after which the spec may have changed, too."""
 BRINGS_BACK = {Action.RESTORE, Action.ADOPT}
 """Steps that put files into the worktree, which only DVC itself does."""
 
@@ -189,6 +195,13 @@ class Project:
         self.ledger.ensure_local()
         selected = self.selected
         return self.plan_of(self.facts, selected)
+
+    def look_again(self) -> None:
+        """Forget all that was read, but for the ledger, which is told by itself."""
+        self.worktree = Worktree(self.root, self.worktree.cache)
+        self._all_moved = False
+        for name in ("loaded", "resolver", "desired", "selected", "moves", "facts", "file_facts"):
+            self.__dict__.pop(name, None)
 
     def plan_of(self, facts: Facts, selected: Selected | None = None) -> Plan:
         """The plan that a survey of this project comes to, or of it what is selected."""
@@ -361,6 +374,7 @@ def apply_project(
             executors=executors,
             stop=stop,
             moved=partial(_moved, project),
+            token=project.ledger.lease.token if project.ledger.lease else 0,
         )
         actions = {step.action for step in plan.steps}
         if actions & USES_DVC:
@@ -373,9 +387,45 @@ def apply_project(
             machine=machine,
             pace=pace,
         )
-        project.ledger.publish()
+        project.ledger.publish(last=True)
         project.ledger.tidy()
     return report
+
+
+@contextmanager
+def locked_plan(
+    project: Project,
+    plan: Callable[[], Plan],
+    holder: Holder,
+    *,
+    deadline: float,
+    note: Callable[[str], None],
+) -> Iterator[Plan]:
+    """The plan, while other clones are kept from doing the same; the caller is `holder` of the lock.
+
+    The lock at the remote is taken if there is more to do than to write files. If others did
+    something since the plan was made, it is made again. Raises :class:`Locked` after `deadline`, in
+    seconds of the monotonic clock.
+    """
+    made = plan()
+    if all(step.address.startswith("file.") for step in made.steps):
+        yield made
+        return
+    from mlspec.ledger.lease import hold
+
+    began, ledger = time.monotonic(), project.ledger
+    timeout = max(0.0, deadline - began)
+    with hold(project.git, holder, timeout=timeout, at_least=ledger.serial, note=note) as lease:
+        waited = time.monotonic() - began > WORTH_A_LOOK
+        if lease is not None and (waited or lease.ledger != project.git.ref(FETCHED)):
+            ledger.sync()
+            project.look_again()
+            made = plan()
+        ledger.lease = lease
+        try:
+            yield made
+        finally:
+            ledger.lease = None
 
 
 def settle(project: Project) -> None:
@@ -388,13 +438,17 @@ def settle(project: Project) -> None:
 
 
 def remove_what_is_left(project: Project) -> None:
-    """Take away the unnamed files of an apply that did not end; the caller holds the lock."""
-    from mlspec.ledger.unfinished import load_unfinished
+    """Take away the unnamed files of applies that did not end; the caller holds the lock.
 
-    if load_unfinished(project.git):
+    Also in other worktrees of the repository: who applies there next is told of nothing.
+    """
+    from mlspec.ledger.unfinished import worktrees_left
+
+    if places := worktrees_left(project.git, project.root):
         from mlspec.leftovers import remove_leftovers
 
-        remove_leftovers(project.root, project.git, storage_folder(project.root))
+        for place in places:
+            remove_leftovers(place, project.git, storage_folder(place))
 
 
 def storage_folder(root: Path) -> Path | None:
@@ -419,6 +473,14 @@ class _Reconciled:
 
     def look(self, address: str) -> Facts:
         return self.project.look(self.project.facts, address)
+
+    def guard(self, step: Step) -> None:
+        if (lease := self.project.ledger.lease) is None:
+            return
+        if step.address.startswith(SERVES):
+            lease.check()
+        elif not step.address.startswith("file."):
+            lease.check_late()
 
     def recorded(self) -> Recorded:
         return self.project.recorded_so_far()

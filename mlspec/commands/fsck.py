@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mlspec.dvc.lock import parse_lock
 from mlspec.errors import MlspecError
 from mlspec.git import Git
-from mlspec.ledger.check import LedgerCheck, Problem
+from mlspec.ledger.anchors import check_anchor, check_refs, check_remote
+from mlspec.ledger.check import RECOVER, LedgerCheck, Problem
 from mlspec.ledger.lock import acquire
-from mlspec.ledger.store import FETCHED, REF
-from mlspec.ledger.unfinished import load_unfinished
+from mlspec.ledger.signatures import check_signatures, wants_signatures
+from mlspec.ledger.store import FETCHED, REF, Ledger
+from mlspec.ledger.unfinished import load_unfinished, worktrees_left
 from mlspec.leftovers import find_leftovers
 from mlspec.reconcile import storage_folder
 from mlspec.render.console import Console
 from mlspec.render.style import escape
 
-_RECOVER = "mlspec ledger recover"
 _APPLY = "the next `mlspec apply` takes it away"
-_REF = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?\n")
 
 
-def fsck(start: Path, console: Console, *, as_json: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is looked at beside: commits of the ledger that somebody noted, and signatures."""
+
+    anchors: tuple[str, ...] = ()
+    signed: bool = False
+
+
+NOTHING_MORE = Asked()
+
+
+def fsck(start: Path, console: Console, asked: Asked, *, as_json: bool) -> int:
     """Look at everything, and say what is wrong; exit code 1 if anything is."""
     git = Git(start)
     try:
         root = git.toplevel
-        problems = [*find_problems(root, Git(root))]
+        problems = [*find_problems(root, Git(root), asked)]
+        tip, serial = _place(git)
     finally:
         git.close()
     if as_json:
-        console.say_json({"problems": [asdict(problem) for problem in problems]})
+        ledger = {"commit": tip, "serial": serial}
+        console.say_json({"ledger": ledger, "problems": [asdict(each) for each in problems]})
     else:
         for problem in problems:
             console.say(f"{problem.kind}: {escape(problem.message)}")
@@ -41,61 +54,44 @@ def fsck(start: Path, console: Console, *, as_json: bool) -> int:
         count = len(problems)
         found = "No problem" if not count else f"{count} problem{'s' * (count > 1)}"
         console.say(f"{found} found.")
+        if tip:
+            console.say(f"The ledger is at serial {serial}, commit {tip}.")
     return int(bool(problems))
 
 
-def find_problems(root: Path, git: Git) -> Iterator[Problem]:
+def _place(git: Git) -> tuple[str, int]:
+    """Where the ledger is, which is what to note; nowhere if there is none that can be read."""
+    with suppress(MlspecError):
+        snapshot = Ledger(git).snapshot
+        return snapshot.commit, snapshot.serial
+    return "", 0
+
+
+def find_problems(root: Path, git: Git, asked: Asked = NOTHING_MORE) -> Iterator[Problem]:
     """Everything that is wrong, the ledger first."""
-    yield from _check_refs(git)
-    try:
-        tip = git.ref(REF)
-    except MlspecError as error:
-        yield Problem("ledger", REF, error.message, _RECOVER)
-        tip = ""
-    if tip:
-        yield from LedgerCheck(git).check(tip)
-        yield from _check_history(git, tip)
-    else:
-        yield from _check_absent(git)
+    yield from _check_ledger(git, asked)
     yield from _check_git(git)
     yield from _check_locks(root)
     yield from _check_left(root, git)
     git.close()
 
 
-def _check_refs(git: Git) -> Iterator[Problem]:
-    """A ref that is a file says one commit, as Git writes it."""
-    for name in (REF, FETCHED):
-        file = git.common_dir / name
-        try:
-            if file.exists() and not _REF.fullmatch(file.read_text("utf-8")):
-                yield Problem("ledger", name, f"{name} names no commit", _RECOVER)
-        except (OSError, ValueError) as error:
-            yield Problem("ledger", name, f"{name} cannot be read: {error}", _RECOVER)
-
-
-def _check_absent(git: Git) -> Iterator[Problem]:
-    """A ledger that the remote was seen to have is missing here."""
+def _check_ledger(git: Git, asked: Asked) -> Iterator[Problem]:
+    yield from check_refs(git)
     try:
-        known = git.ref(FETCHED)
+        tip = git.ref(REF)
     except MlspecError as error:
-        yield Problem("ledger", FETCHED, error.message, _RECOVER)
+        yield Problem("ledger", REF, error.message, RECOVER)
         return
-    if known:
-        message = f"{REF} is gone, though the remote's was at {known}"
-        yield Problem("ledger", REF, message, _RECOVER)
-
-
-def _check_history(git: Git, tip: str) -> Iterator[Problem]:
-    """What the remote had is still there: a history that was written anew is told by this alone."""
-    try:
-        known = git.ref(FETCHED)
-        if known and git.merge_base(known, tip) not in (known, tip):
-            message = f"the ledger's history is not the remote's, which was at {known}"
-            hint = "if nobody pushes just now: mlspec ledger recover takes the remote's"
-            yield Problem("history", FETCHED, message, hint)
-    except MlspecError as error:
-        yield Problem("ledger", FETCHED, error.message, _RECOVER)
+    if tip:
+        found = [*LedgerCheck(git).check(tip)]
+        yield from found
+        if not any(problem.kind == "ledger" for problem in found):
+            wanted = asked.signed or wants_signatures(git)
+            yield from check_signatures(git, tip, wanted=wanted)
+    yield from check_remote(git, tip)
+    for noted in asked.anchors:
+        yield from check_anchor(git, tip, noted)
 
 
 def _check_git(git: Git) -> Iterator[Problem]:
@@ -127,7 +123,9 @@ def _check_left(root: Path, git: Git) -> Iterator[Problem]:
                 message = f"an apply did not end: process {run.pid}, since {run.since}"
                 hint = "mlspec apply, which goes on where it ended"
                 yield Problem("interrupted", run.id, message, hint)
-            for path in find_leftovers(root, git, storage_folder(root)):
+            places = worktrees_left(git, root) or [root]
+            left = (find_leftovers(place, git, storage_folder(place)) for place in places)
+            for path in dict.fromkeys(path for paths in left for path in paths):
                 hint = f"{_APPLY}, or do it by hand: rm {path}"
                 yield Problem("temporary", str(path), f"{path} is left of one that ended", hint)
             for name in (REF, FETCHED):

@@ -43,7 +43,8 @@ _KINDS: tuple[tuple[re.Pattern[str], type[Record]], ...] = tuple(
         (r"policy\.json", Policy),
     )
 )
-_RECOVER = "mlspec ledger recover"
+RECOVER = "mlspec ledger recover"
+"""The hint for most of what may be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +88,20 @@ class LedgerCheck:
                 serial = Snapshot(self._objects, oid).serial
                 entry = load_entry(oid, commit)
             except MlspecError as error:
-                yield Problem("ledger", oid, error.message, error.hint or _RECOVER)
+                yield Problem("ledger", oid, error.message, error.hint or RECOVER)
                 return
             told = f"its entry says {entry.serial}"
             if entry.serial != serial:
                 message = f"the ledger's serial is {serial} at {oid}, and {told}"
-                yield Problem("serial", oid, message, _RECOVER)
+                yield Problem("serial", oid, message, RECOVER)
             if (above is not None and above != serial + 1) or (not commit.parent and serial != 1):
                 message = f"serial {serial} at {oid} is not where it belongs in the chain"
-                yield Problem("serial", oid, message, _RECOVER)
+                yield Problem("serial", oid, message, RECOVER)
             above = serial
             passed.append(oid)
             oid = commit.parent
         if oid and above is not None and above != Snapshot(self._objects, oid).serial + 1:
-            yield Problem("serial", tip, f"the serial jumps after {oid}", _RECOVER)
+            yield Problem("serial", tip, f"the serial jumps after {oid}", RECOVER)
         self._good.update(passed)
 
     def _check_records(self, tip: str) -> Iterator[Problem]:
@@ -120,7 +121,7 @@ class LedgerCheck:
             except (ValidationError, MlspecError) as error:
                 first = str(error).splitlines()[0]
                 message = f"{path} is not a {kind.__name__} that this mlspec knows: {first}"
-                yield Problem("record", path, message, _RECOVER)
+                yield Problem("record", path, message, RECOVER)
                 continue
             if belongs != path:
                 yield _misplaced(path, f"what it holds belongs at {belongs}")
@@ -147,17 +148,17 @@ class LedgerCheck:
     def _check_object(self, oid: str, kind: str) -> None:
         found = self._git.objects.get(oid)
         if found is None or found.kind != kind:
-            raise MlspecError(f"the ledger's {kind} {oid} is missing", hint=_RECOVER)
+            raise MlspecError(f"the ledger's {kind} {oid} is missing", hint=RECOVER)
         content = b"%s %d\0%s" % (kind.encode(), len(found.data), found.data)
         digest = hashlib.new(self._git.object_format, content, usedforsecurity=False).hexdigest()
         if digest != oid:
-            raise MlspecError(f"the ledger's {kind} {oid} was altered", hint=_RECOVER)
+            raise MlspecError(f"the ledger's {kind} {oid} was altered", hint=RECOVER)
         if kind == "blob":
             self._whole.add(oid)
 
 
 def _misplaced(path: str, why: str) -> Problem:
-    return Problem("record", path, f"{path} does not belong where it lies: {why}", _RECOVER)
+    return Problem("record", path, f"{path} does not belong where it lies: {why}", RECOVER)
 
 
 def _place_of(path: str, record: Record) -> str:
@@ -200,7 +201,7 @@ def _check_references(records: Mapping[str, Record]) -> Iterator[Problem]:
                 wanted.append(paths.version_path(record.model, record.version))
         for each in wanted:
             if each not in records:
-                yield Problem("reference", path, f"{path} names {each}, which is missing", _RECOVER)
+                yield Problem("reference", path, f"{path} names {each}, which is missing", RECOVER)
 
 
 def claimed_serial(git: Git, oid: str) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mlspec.errors import MlspecError
 from mlspec.git import Git
+from mlspec.ledger.anchors import check_refs
 from mlspec.ledger.check import LedgerCheck, claimed_serial
 from mlspec.ledger.snapshot import Snapshot
 from mlspec.ledger.store import FETCHED, REF, Ledger
@@ -42,7 +43,9 @@ def current_tip(git: Git) -> str:
 
 def is_whole(git: Git, tip: str) -> bool:
     """Whether there is nothing to recover: a good ledger in a database that Git finds sound."""
-    return bool(tip) and LedgerCheck(git).is_good(tip) and not damaged_files(git)
+    if not tip or any(check_refs(git)):
+        return False
+    return LedgerCheck(git).is_good(tip) and not damaged_files(git)
 
 
 def damaged_files(git: Git) -> list[Path]:
@@ -115,15 +118,22 @@ def find_good(git: Git) -> Found | None:
 
 def restore(git: Git, found: Found) -> None:
     """Make it the ledger; the caller holds the lock."""
-    file = git.common_dir / REF
-    if file.exists() and current_tip(git) != found.commit:
-        aside = git.common_dir / DAMAGED
-        aside.mkdir(exist_ok=True)
-        shutil.move(file, aside / "ledger")  # Git moves no ref that it cannot read
+    if current_tip(git) != found.commit:
+        _set_aside(git, REF)
     git.run("update-ref", REF, found.commit)
     known = git.objects.get(FETCHED)
     if known is None or not LedgerCheck(git).is_good(known.oid):  # lost, in part or as a whole
+        _set_aside(git, FETCHED)
         git.call("update-ref", "-d", FETCHED)
+
+
+def _set_aside(git: Git, ref: str) -> None:
+    """Have it out of the way: Git moves and deletes no ref that it cannot read."""
+    file = git.common_dir / ref
+    if file.exists():
+        aside = git.common_dir / DAMAGED
+        aside.mkdir(exist_ok=True)
+        shutil.move(file, aside / ref.rpartition("/")[2])
 
 
 def lost(git: Git, tip: str, found: Found) -> Iterator[str]:

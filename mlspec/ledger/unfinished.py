@@ -27,13 +27,17 @@ INTERRUPT = "interrupt"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An apply: `entry` is what its entries have in common, `tip` the ledger that it began with."""
+    """An apply: `entry` is what its entries have in common, `tip` the ledger that it began with.
+
+    `root` is the worktree that it was at work in; none if an older mlspec wrote this.
+    """
 
     id: str
     pid: int
     since: str
     tip: str
     entry: dict[str, str | bool | int]
+    root: str = ""
 
     def told(self) -> Entry:
         """What the audit says of one that did not end."""
@@ -54,6 +58,13 @@ def load_unfinished(git: Git) -> list[Run]:
     except (OSError, ValueError, TypeError):
         return []
     return found
+
+
+def worktrees_left(git: Git, here: Path) -> list[Path]:
+    """Where applies were at work that did not end; `here` first, if there is any of them."""
+    left = load_unfinished(git)
+    others = (Path(run.root) for run in left if run.root)
+    return [*dict.fromkeys([here, *others])] if left else []
 
 
 def settle_unfinished(ledger: Ledger) -> None:
@@ -77,6 +88,7 @@ def at_work(ledger: Ledger, entry: Entry) -> Iterator[None]:
         since=iso_time(time.time()),
         tip=ledger.tip,
         entry=entry.model_dump(),
+        root=str(ledger.git.root),
     )
     _write(file, json.dumps([asdict(run)]) + "\n")
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,6 @@ from mlspec.ledger.store import FETCHED, REF, Ledger
 
 ENTRY = Entry(command="apply", address="model.risk", action="register", outcome="done")
 RECORDS = 12
-AT_WORST = ("delete", "empty", "cut", "flip", "insert")
 
 
 @pytest.fixture
@@ -48,72 +46,6 @@ def files_of(ledger: Ledger) -> list[Path]:
     git = ledger.git.common_dir
     objects = [path for path in (git / "objects").rglob("*") if path.is_file()]
     return sorted([*objects, git / REF])
-
-
-def mutate(path: Path, how: str, chance: random.Random) -> None:
-    data = bytearray(path.read_bytes())
-    place = chance.randrange(len(data))
-    path.chmod(0o644)
-    match how:
-        case "delete":
-            path.unlink()
-            return
-        case "empty":
-            data = bytearray()
-        case "cut":
-            del data[place:]
-        case "flip":
-            data[place] ^= 1 << chance.randrange(8)
-        case _:
-            data.insert(place, data[place] ^ 0x55)
-    path.write_bytes(data)
-
-
-def check_mutations(ledger: Ledger, tmp_path: Path, count: int) -> None:
-    git = ledger.git.common_dir
-    root = ledger.git.root
-    remote = tmp_path / "remote.git"
-    subprocess.run(["git", "clone", "-q", "--no-hardlinks", "--mirror", root, remote], check=True)
-    ledger.git.run("remote", "add", "origin", str(remote))
-    ledger.git.close()
-    ledger = Ledger(Git(root))
-    tip = ledger.publish()
-    ledger.git.close()
-    kept = tmp_path / "kept"
-    shutil.copytree(git, kept)
-    chance = random.Random(count)
-    for number in range(count):
-        path = chance.choice(files_of(ledger))
-        how = chance.choice(AT_WORST)
-        mutate(path, how, chance)
-        assert wrong(ledger) or is_the_same(path, kept / path.relative_to(git), git), (path, how)
-        if number % 20 == 0:
-            fresh = Git(root)
-            gather(fresh)
-            found = find_good(fresh)
-            assert found is not None, (path, how)
-            assert found.commit == tip
-            restore(fresh, found)
-            fresh.close()
-            assert wrong(ledger) == []
-        shutil.rmtree(git)
-        shutil.copytree(kept, git)
-
-
-def is_the_same(path: Path, original: Path, git: Path) -> bool:
-    """Whether what was deleted is nothing that anything is read from: a reverse index."""
-    return path.suffix == ".rev" and not path.exists() and original.exists() and git.exists()
-
-
-def test_changed_bytes_are_found_and_the_remote_gives_them_back(
-    written: Ledger, tmp_path: Path
-) -> None:
-    check_mutations(written, tmp_path, 50)
-
-
-@pytest.mark.thorough
-def test_ten_thousand_changes_are_found(written: Ledger, tmp_path: Path) -> None:
-    check_mutations(written, tmp_path, 5_000)  # of each of Git's two formats
 
 
 def rewrite(ledger: Ledger, change: Callable[[list[tuple[Commit, Entry]]], None]) -> None:
