@@ -33,6 +33,7 @@ from mlspec.following.decision import (
     Observe,
     Try,
     decide,
+    heals,
     pause_after,
 )
 from mlspec.following.memory import (
@@ -106,6 +107,8 @@ class Agent:
         self._board = board
         self._failures = 0
         """Rounds in a row that could not reach something."""
+        self._look_after = 0.0
+        """When the remote is asked again after that, in monotonic time."""
         self._healing_failed = 0
         self._heal_after = 0.0
         self._told: dict[str, object] = {}
@@ -133,8 +136,12 @@ class Agent:
         """Go round until a signal ends it."""
         try:
             while True:
-                self._round()
+                _, memory = self._round()
                 pause = pause_after(self._failures, self._setting.interval)
+                if self._failures and heals(memory, self._choices):
+                    # what dies while the remote is away does not wait for that
+                    self._look_after = time.monotonic() + pause
+                    pause = self._setting.interval
                 self._show(turned=time.monotonic(), patience=pause + 60.0, working=False)
                 time.sleep(pause)
         finally:
@@ -150,15 +157,18 @@ class Agent:
         with closing(Git(self._setting.root)) as git:
             clone = Clone(git, self._setting.remote, self._setting.branch)
             memory = load_memory(clone.root, clone.remote, clone.branch)
-            branch = self._look(clone, memory)
+            due = began >= self._look_after
+            branch = self._look(clone, memory) if due else None
             if not memory.busy:
                 clone.check_alone(memory)
             if branch is not None:
                 memory = self._read_rules(clone, branch, memory)
             memory = self._do(clone, branch, memory)
-        self._failures = self._failures + 1 if self._postponed else 0
         self._show_memory(memory)
-        self._show(seconds=time.monotonic() - began, reached=branch is not None)
+        self._show(seconds=time.monotonic() - began)
+        if due:
+            self._failures = self._failures + 1 if self._postponed else 0
+            self._show(reached=branch is not None)
         return branch, memory
 
     def _look(self, clone: Clone, memory: Memory) -> Branch | None:
@@ -196,7 +206,7 @@ class Agent:
                 case Observe(heal=heal, frozen=frozen):
                     self._tell_freeze(frozen)
                     if not memory.busy and memory.at:
-                        memory = self._observe(clone, memory, heal=heal)
+                        memory = self._observe(clone, memory, heal=heal, alone=branch is None)
                     return memory
             assert branch is not None
             branch = Branch(branch.tip, branch.new[1:])
@@ -307,14 +317,19 @@ class Agent:
 
     # Drift ----------------------------------------------------------------------------------------
 
-    def _observe(self, clone: Clone, memory: Memory, *, heal: bool) -> Memory:
-        """Look for drift, and mend it if told so and if that did not just fail."""
+    def _observe(self, clone: Clone, memory: Memory, *, heal: bool, alone: bool) -> Memory:
+        """Look for drift, and mend it if told so and if that did not just fail.
+
+        What is mended `alone`, without the remote, is recorded here and published later.
+        """
         due = heal and time.monotonic() >= self._heal_after
-        found = self._find_drift(clone)
+        found = self._find_drift(clone, alone=alone)
+        if not alone:
+            self._publish(clone)
         if not found or not due:
             return memory
         try:
-            report = self._heal(clone)
+            report = self._heal(clone, alone=alone)
         except (Locked, RemoteUnreachable) as error:
             self._postponed = error.exit_code
             return memory
@@ -329,12 +344,28 @@ class Agent:
             name = "not healed" if report.exit_code else "healed"
             self._tell(name, f"{name}: {done} of {steps} steps done", done=done, steps=steps)
             memory = self._keep(clone, replace(memory, left=clone.changed()))
-            self._find_drift(clone)
+            self._find_drift(clone, alone=alone)
         return memory
 
-    def _find_drift(self, clone: Clone) -> tuple[Drift, ...]:
+    def _publish(self, clone: Clone) -> None:
+        """Bring to the remote what was recorded while that was out of reach."""
+        if (ledger := Ledger(clone.git)).published:
+            return
+        problem = ""
+        try:
+            with acquire(clone.git):
+                ledger.publish()
+        except (Locked, RemoteUnreachable):
+            return  # the next round tries again
+        except MlspecError as error:
+            problem = error.message
+        said = f"not published: {problem}" if problem else "published what was recorded here"
+        self._tell_once("unpublished", said, "not published" if problem else "published", said)
+
+    def _find_drift(self, clone: Clone, *, alone: bool) -> tuple[Drift, ...]:
         try:
             with open_project(clone.root) as project:
+                project.ledger.alone = alone
                 project.ledger.refresh(lambda _: None)
                 found = project.drifts(project.plan())
         except MlspecError as error:
@@ -347,8 +378,9 @@ class Agent:
         self._tell_once("drift", told, name, text, drift=[each.as_dict() for each in found])
         return found
 
-    def _heal(self, clone: Clone) -> Report:
+    def _heal(self, clone: Clone, *, alone: bool) -> Report:
         with acquire(clone.git), open_project(clone.root) as project:
+            project.ledger.alone = alone
             project.ledger.sync()
             plan = project.plan()
             found = project.drifts(plan)

@@ -69,16 +69,24 @@ Decision = Try | GiveUp | Observe
 
 
 def decide(memory: Memory, branch: Branch | None, choices: Choices, now: datetime) -> Decision:
-    """The next thing to do; no `branch` means that the remote cannot be reached."""
+    """The next thing to do; no `branch` means that the remote cannot be reached.
+
+    Then what was applied last is still desired, and mended by the rules that were read last.
+    """
     frozen = end_of_window(memory.rules.freeze, now)
-    if branch is None or frozen is not None:
+    if frozen is not None:
         return Observe(frozen=frozen)
-    commit = _next(memory, branch, choices)
+    commit = _next(memory, branch, choices) if branch is not None else None
     if commit is None:
-        return Observe(heal=choices.self_heal or memory.rules.self_heal)
+        return Observe(heal=heals(memory, choices))
     if commit == memory.busy and memory.starts >= MOST_STARTS:
         return GiveUp(commit)
     return Try(commit)
+
+
+def heals(memory: Memory, choices: Choices) -> bool:
+    """Whether drift is mended, by the spec or by a flag."""
+    return choices.self_heal or memory.rules.self_heal
 
 
 def _next(memory: Memory, branch: Branch, choices: Choices) -> str | None:

@@ -11,17 +11,22 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from mlspec.errors import MlspecError, RemoteUnreachable
-from mlspec.git import Git, GitError, Identity
+from mlspec.git import Git, GitError, Identity, is_lost_race
+from mlspec.ledger.conceding import find_conceded, note_conceded
 from mlspec.ledger.entry import Entry, load_entry, render_message
 from mlspec.ledger.objects import Commit, Draft, Objects, Signature
 from mlspec.ledger.paths import HEAD, check_path
 from mlspec.ledger.records import Record
 from mlspec.ledger.snapshot import Snapshot, head_record
 from mlspec.plan import canonical_json
+
+if TYPE_CHECKING:
+    from mlspec.ledger.lease import Lease
 
 REF = "refs/mlspec/ledger"
 FETCHED = "refs/mlspec/fetched"
@@ -31,15 +36,6 @@ _LOCAL_ATTEMPTS = 50
 _REMOTE_ATTEMPTS = 10
 _REMOTE_SECONDS = 60.0
 """How long to try at least: others may be writing many records in a row."""
-_LOST_RACES = (
-    "stale info",
-    "fetch first",
-    "non-fast-forward",
-    "lock ref",
-    "failed to update ref",
-    "incorrect old value",
-    "reference already exists",
-)
 
 
 class LedgerMoved(MlspecError):
@@ -58,7 +54,11 @@ class Ledger:
 
     def __init__(self, git: Git) -> None:
         self.git = git
+        self.alone = False
+        """Set while the remote is out of reach: it is not asked, and records are kept here."""
         self.objects = Objects(git)
+        self.lease: Lease | None = None
+        """The lock at the remote, while it is held: records go there only together with it."""
         self._snapshot: Snapshot | None = None
         self._draft = Draft(self.objects)
         self._staged: list[tuple[Mapping[str, str], Entry]] = []
@@ -181,7 +181,7 @@ class Ledger:
         Warns of a remote that does not answer; raises where nothing is known without it.
         """
         ours, remote = self.reload(), self.git.remote
-        if not remote:
+        if not remote or self.alone:
             return ours
         try:
             theirs = self.git.fetch(remote, REF, FETCHED)
@@ -195,8 +195,15 @@ class Ledger:
         return self.reload()
 
     def sync(self) -> str:
-        """Take the remote's records, and put those that it does not have on top; the new tip."""
-        if not self.git.remote:
+        """Take the remote's records, and put those that it does not have on top; the new tip.
+
+        Where both have other records about the same thing the remote's are taken; the entry of
+        what was done here stays.
+        """
+        return self._join(concede=True)
+
+    def _join(self, *, concede: bool) -> str:
+        if not self.git.remote or self.alone:
             return self.reload()
         theirs = Snapshot(self.objects, self.git.fetch(self.git.remote, REF, FETCHED))
         with self._flushing, self._lock:
@@ -206,15 +213,20 @@ class Ledger:
                 if base == theirs.commit:
                     return ours
                 forward = base == ours and theirs.serial > 0
-                if self._move(ours, theirs.commit if forward else self._replay(base, ours, theirs)):
+                joined = theirs.commit if forward else self._replay(base, ours, theirs, concede)
+                if self._move(ours, joined):
                     return self.reload()
                 _pause(attempt, 0.2)
             raise self._stuck()
 
-    def publish(self) -> str:
-        """Bring the local records to the remote, if there is one; the tip that it has then."""
+    def publish(self, *, last: bool = False) -> str:
+        """Bring the local records to the remote, if there is one; the tip that it has then.
+
+        With the `last` ones the lock at the remote is given back. Raises :class:`LedgerMoved` if it
+        has others about the same things, :class:`LockLost` if the lock is not ours any more.
+        """
         tip, remote = self.reload(), self.git.remote
-        if not remote or not tip:
+        if not remote or not tip or self.alone:
             return tip
         deadline = time.monotonic() + _REMOTE_SECONDS
         attempt = 0
@@ -223,19 +235,29 @@ class Ledger:
             if known == tip:
                 return tip
             if self._common(known, tip) == known:
-                refused = self.git.push(remote, tip, REF, expected=known)
+                refused = self._push(remote, tip, known, last=last)
                 if not refused:
                     self.git.run("update-ref", FETCHED, tip)
                     return tip
-                if not any(reason in refused for reason in _LOST_RACES):
+                if not is_lost_race(refused):
                     raise MlspecError(f"the remote {remote!r} refused the ledger: {refused}")
                 _pause(attempt, 2.0)
                 attempt += 1
-            tip = self.sync()
+            tip = self._join(concede=False)
         raise MlspecError(
             f"others wrote to the remote's ledger first, {attempt} times",
             hint="apply again: the records are kept here, and the next apply publishes them",
         )
+
+    def _push(self, remote: str, tip: str, known: str, *, last: bool) -> str:
+        if self.lease is not None:
+            return self.lease.push(tip, REF, known, last=last)
+        return self.git.push(remote, tip, REF, expected=known)
+
+    @property
+    def published(self) -> bool:
+        """Whether the remote, as last seen, has all records; also without a remote."""
+        return not self.git.remote or self._ref(REF) in ("", self._ref(FETCHED))
 
     def tidy(self) -> None:
         """Have many records in one file rather than in many: they stay as they are.
@@ -318,24 +340,39 @@ class Ledger:
         hint = "plan again: what it says may have changed"
         if self._common(base.commit, now.commit) != base.commit:
             raise LedgerMoved([REF], hint=hint)
-        _check_apart(dict(self.objects.changes(base.tree, now.tree)), files, hint)
+        _check_apart(dict(self.objects.changes(base.tree, now.tree)), files.items(), hint)
         return now
 
-    def _replay(self, base: str, ours: str, theirs: Snapshot) -> str:
-        """The commits from `base` to `ours` once more, on top of `theirs`."""
-        hint = f"take the remote's side, and plan again: git update-ref {REF} {theirs.commit}"
+    def _replay(self, base: str, ours: str, theirs: Snapshot, concede: bool) -> str:
+        """The commits from `base` to `ours` once more, on top of `theirs`.
+
+        What `theirs` has otherwise is left out if we `concede`, and raises if not.
+        """
         start = Snapshot(self.objects, base)
         moved = dict(self.objects.changes(start.tree, theirs.tree))
-        top, tree, draft = theirs, start.tree, Draft(self.objects)
-        for oid, commit in reversed(list(self.chain(ours, until=base))):
-            files = dict(self.objects.changes(tree, commit.tree))
-            files.pop(HEAD, None)
-            _check_apart(moved, files, hint)
-            entry = load_entry(oid, commit)
-            top = self._commit(top, files, entry, draft, original=commit)
-            tree = commit.tree
+        written = [*self._written(base, ours)]
+        changed = [pair for _, _, files in written for pair in files.items()]
+        conceded = find_conceded(moved, changed, self.objects.blob)
+        if not concede:
+            hint = "apply again: that takes the remote's side, and plans anew"
+            _check_apart(moved, changed, hint)
+        top, draft = theirs, Draft(self.objects)
+        for commit, entry, files in written:
+            if not conceded.isdisjoint(files):
+                entry = note_conceded(entry)
+            kept = {path: oid for path, oid in files.items() if path not in conceded}
+            top = self._commit(top, kept, entry, draft, original=commit)
         draft.write()
         return top.commit
+
+    def _written(self, base: str, tip: str) -> Iterator[tuple[Commit, Entry, Mapping[str, str]]]:
+        """The commits from `base` to `tip`, with their entries and the files that each wrote."""
+        tree = Snapshot(self.objects, base).tree
+        for oid, commit in reversed(list(self.chain(tip, until=base))):
+            files = dict(self.objects.changes(tree, commit.tree))
+            files.pop(HEAD, None)
+            yield commit, load_entry(oid, commit), files
+            tree = commit.tree
 
     def _common(self, one: str, other: str) -> str:
         """The newest commit in the history of both; none if there is none."""
@@ -360,9 +397,9 @@ def record_data(path: str, record: Record) -> bytes:
         raise MlspecError(f"cannot record {path}: {error}") from error
 
 
-def _check_apart(moved: Mapping[str, str], files: Mapping[str, str], hint: str) -> None:
+def _check_apart(moved: Mapping[str, str], files: Iterable[tuple[str, str]], hint: str) -> None:
     """Raise if a file of `files` was changed, to something else, in what `moved`."""
-    clashes = sorted(path for path, oid in files.items() if moved.get(path, oid) != oid)
+    clashes = sorted({path for path, oid in files if moved.get(path, oid) != oid})
     if clashes:
         raise LedgerMoved(clashes, hint=hint)
 

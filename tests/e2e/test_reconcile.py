@@ -159,7 +159,7 @@ def ask(agent: Watching, path: str) -> str:
         return str(answer.read().decode())
 
 
-def test_drift_is_told_and_mended_only_if_the_spec_or_a_flag_says_so(
+def test_drift_is_told_and_mended_if_the_spec_says_so_with_and_without_the_remote(
     remote: Any, clone: Any
 ) -> None:
     clone.mlspec("reconcile", "--once")
@@ -190,6 +190,18 @@ def test_drift_is_told_and_mended_only_if_the_spec_or_a_flag_says_so(
     assert "healed: 1 of 1 steps done" in said
     assert clone.ask(70) == (1, 25.0)
     assert clone.ran() == [], "nothing was trained to mend it"
+
+    bare = Path(remote.git("remote", "get-url", "origin"))
+    bare.rename(bare.with_suffix(".away"))
+    os.kill(clone.serving()["pid"], signal.SIGKILL)
+    said = clone.mlspec("reconcile", "--once", code=5).stdout
+    assert "healed: 1 of 1 steps done" in said
+    assert clone.ask(70) == (1, 25.0)
+    bare.with_suffix(".away").rename(bare)
+    kept = clone.git("rev-parse", "refs/mlspec/ledger")
+    assert remote.git("ls-remote", "origin", "refs/mlspec/ledger").split()[0] != kept
+    assert "published" in clone.mlspec("reconcile", "--once").stdout
+    assert remote.git("ls-remote", "origin", "refs/mlspec/ledger").split()[0] == kept
 
 
 def test_an_agent_that_was_killed_takes_up_what_was_under_way(remote: Any, clone: Any) -> None:

@@ -73,9 +73,12 @@ class TestDecide:
         memory = after(("a", Ending.APPLIED))
         assert decide(memory, Branch("a", ()), choices, NOW) == Observe()
 
-    def test_a_remote_that_is_out_of_reach_leaves_only_observing(self) -> None:
-        memory = replace(after(("a", Ending.APPLIED)), rules=Rules(self_heal=True))
-        assert decide(memory, None, Choices(self_heal=True, retry=True), NOW) == Observe()
+    def test_a_remote_that_is_out_of_reach_leaves_what_was_applied_last(self) -> None:
+        memory = after(("a", Ending.APPLIED))
+        assert decide(memory, None, Choices(retry=True), NOW) == Observe()
+        assert decide(memory, None, Choices(self_heal=True), NOW) == Observe(heal=True)
+        memory = replace(memory, rules=Rules(self_heal=True))
+        assert decide(memory, None, Choices(), NOW) == Observe(heal=True)
 
     def test_drift_is_mended_only_if_the_spec_or_a_flag_says_so(self) -> None:
         memory, branch = after(("a", Ending.APPLIED)), Branch("a", ())
