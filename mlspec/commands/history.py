@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from mlspec.commands.named import find_address
 from mlspec.errors import MlspecError
 from mlspec.ledger.entry import Entry
 from mlspec.ledger.history import log
-from mlspec.reconcile import open_project
+from mlspec.ledger.paths import deployment_address
+from mlspec.ledger.state import Recorded
+from mlspec.reconcile import Project, open_project
 from mlspec.render.console import Console
 from mlspec.render.style import escape
 
@@ -22,9 +25,13 @@ def show_log(
     """The newest entries of the ledger first."""
     with open_project(start) as project:
         project.ledger.refresh(console.note)
+        deployments = frozenset[str]()
         if address is not None:
-            address = find_address(address, project.recorded())
-        found = log(project.ledger, limit + 1, address)
+            recorded = project.recorded()
+            address = find_address(address, recorded)
+            if address.startswith("model."):
+                deployments = _deployments(project, recorded, address.removeprefix("model."))
+        found = log(project.ledger, limit + 1, address, deployments)
     entries = found[:limit]
     if address is not None and not entries:
         raise MlspecError(
@@ -43,6 +50,16 @@ def show_log(
     if not entries:
         console.say("The ledger is empty: nothing was applied yet.")
     return 0
+
+
+def _deployments(project: Project, recorded: Recorded, model: str) -> frozenset[str]:
+    """Where a model is served, by the ledger and by the spec, as far as that can be read."""
+    found = {name for name, each in recorded.deployments().items() if each.model == model}
+    with suppress(MlspecError):
+        for name, deployment in project.loaded.spec.deployments.items():
+            if deployment.model == model:
+                found |= {deployment_address(name, target) for target in deployment.targets}
+    return frozenset(found)
 
 
 def _told(entry: Entry) -> str:

@@ -8,7 +8,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from mlspec.commands.failures import load_failures
-from mlspec.ledger.history import last_of
+from mlspec.ledger.history import last_apply
 from mlspec.ledger.lock import find_applying
 from mlspec.plan import Plan, Step
 from mlspec.planner import Facts
@@ -99,7 +99,7 @@ def _partial(project: Project, whole: Plan) -> dict[str, Any] | None:
     """What the last apply was about, if that was not everything, and the steps that it left."""
     if whole.empty:
         return None
-    last = last_of(project.ledger, "apply")
+    last = last_apply(project.ledger)
     if last is None or not last.selection:
         return None
     left = [step.address for step in whole.steps]
