@@ -124,6 +124,8 @@ class _State:
                 yield from (dataset.path, f"{dataset.path}.dvc")
             case StageResource(dependencies=dependencies):
                 yield from (each.path for each in dependencies if each.producer is None)
+            case ModelResource(artifact=artifact, taken=taken) if artifact and taken:
+                yield from (artifact.path, f"{artifact.path}.dvc")
             case DeploymentResource():
                 yield self._resolver.spec.python.requirements
 

@@ -138,15 +138,42 @@ def init(
 
 
 @app.command()
-def adopt(context: typer.Context, as_json: AsJson = False, lock_timeout: LockTimeout = 0) -> None:
-    """Take over a repository that was run with DVC alone.
+def adopt(
+    context: typer.Context,
+    model: Annotated[
+        str | None,
+        typer.Argument(help="With --from-mlflow: MODEL, MODEL/VERSION or MODEL@ALIAS."),
+    ] = None,
+    from_mlflow: Annotated[
+        str | None,
+        typer.Option(metavar="WHERE", help="A tracking server (URL) or a folder (mlruns)."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="What the model is called here.")] = "",
+    licence: Annotated[
+        str, typer.Option("--licence", "--license", help="If its tags do not say it.")
+    ] = "",
+    as_json: AsJson = False,
+    lock_timeout: LockTimeout = 0,
+) -> None:
+    """Take over a repository that was run with DVC alone, or a model of others.
 
     Writes a spec of its pipelines and data; what was run already does not run again. Says what
-    could not be taken over, and leaves the old files.
+    could not be taken over, and leaves the old files. With --from-mlflow, a registered model is
+    brought here, and pinned by its digest.
     """
-    from mlspec.commands.adopt import adopt as command
+    if from_mlflow is None:
+        if model or name or licence:
+            raise typer.BadParameter("these go with --from-mlflow")
+        from mlspec.commands.adopt import adopt as command
 
-    raise typer.Exit(command(context.obj, _console(), as_json=as_json, lock_timeout=lock_timeout))
+        done = command(context.obj, _console(), as_json=as_json, lock_timeout=lock_timeout)
+        raise typer.Exit(done)
+    if model is None:
+        raise typer.BadParameter("name the model: MODEL, MODEL/VERSION or MODEL@ALIAS")
+    from mlspec.commands.adopt_mlflow import TakeOptions, adopt_mlflow
+
+    options = TakeOptions(from_mlflow, model, name, licence, as_json, lock_timeout)
+    raise typer.Exit(adopt_mlflow(context.obj, _console(), options))
 
 
 @app.command()
@@ -556,6 +583,53 @@ def logs(
     from mlspec.commands.deployment import logs as command
 
     raise typer.Exit(command(context.obj, _console(), name=deployment, lines=lines, every=every))
+
+
+@app.command()
+def gc(
+    context: typer.Context,
+    keep_days: Annotated[
+        int, typer.Option("--keep-days", min=0, help="Keep what was made or used since then.")
+    ] = 30,
+    keep_versions: Annotated[
+        int, typer.Option("--keep-versions", min=1, help="Keep so many newest of each model.")
+    ] = 5,
+    data: Annotated[
+        bool,
+        typer.Option("--data", help="Also earlier data, which no run can make again."),
+    ] = False,
+    shared: Annotated[
+        bool,
+        typer.Option("--shared", help="Also from storage that has objects of others."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Show the plan and remove nothing.")
+    ] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    lock_timeout: LockTimeout = 0,
+) -> None:
+    """Remove files that nothing needs any more, from DVC's cache and from storage.
+
+    Plans, asks, then removes outputs of runs, versions, releases and logs for good; the ledger
+    keeps its records of them. Kept is all that serves or is pinned, what one goes back to from
+    there, what any branch, tag, stash or worktree names, here or at the remote, each model's newest
+    versions, and what is recent. What this repository did not make is never touched.
+    """
+    from mlspec.commands.gc import GcOptions
+    from mlspec.commands.gc import gc as command
+
+    options = GcOptions(
+        keep_days=keep_days,
+        keep_versions=keep_versions,
+        data=data,
+        shared=shared,
+        dry_run=dry_run,
+        yes=yes,
+        as_json=as_json,
+        lock_timeout=lock_timeout,
+    )
+    raise typer.Exit(command(context.obj, _console(), options))
 
 
 @app.command()

@@ -51,9 +51,12 @@ def entry_outputs(entry: Mapping[str, Any]) -> dict[str, str]:
     return {out["path"]: out.get("md5", "") for out in entry.get("outs", ())}
 
 
-def model_fingerprint(stages: Mapping[str, str]) -> str:
-    """Fingerprint of a model, from stage name to fingerprint."""
-    return digest_of(stages)
+def model_fingerprint(stages: Mapping[str, str], taken: str | None = None) -> str:
+    """Fingerprint of a model, from stage name to fingerprint.
+
+    `taken` is the digest of an artifact that others made.
+    """
+    return digest_of(stages if taken is None else {"stages": stages, "taken": taken})
 
 
 def release_digest(

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from mlspec.compilers.dvc import pipeline_path
 from mlspec.fingerprint import digest_of
 from mlspec.ledger.moves import Moves, moved_recorded
 from mlspec.ledger.paths import MODELS, model_path, shard_of
@@ -396,6 +397,8 @@ def _seen(facts: Facts, looks: Mapping[str, _Look], *, settled: bool = True) -> 
         )
         for name, look in looks.items()
         if not look.has_made_code
+        # what is left of a pipeline, where the model has no stages any more
+        and f"file.{pipeline_path(name)}" not in facts.steps
         and not any(f"file.{path}" in facts.steps for path in look.generated)
     }
 

@@ -22,6 +22,7 @@ from mlspec.resources import (
     DeploymentResource,
     Desired,
     FileResource,
+    ModelResource,
     Observed,
     ObservedDataset,
     ObservedDeployment,
@@ -77,7 +78,9 @@ def place_of(root: Path) -> str:
 def _left_over(desired: Desired, root: Path) -> Iterator[str]:
     """Generated files that nothing asks for any more. A model's and its card's always are."""
     models, deployments = desired.spec.models, desired.spec.deployments
-    for name in sorted(_names(root, "pipelines").difference(models)):
+    bare = {each.name for each in desired.of(ModelResource) if not each.stages}
+    made = _names(root, "pipelines")
+    for name in sorted(made.difference(models) | (made & bare)):
         yield from _generated(root, f"pipelines/{name}", ("dvc.yaml", "params.json"))
     for name in sorted(_names(root, "services")):
         wanted = desired.resources if name in deployments else ()

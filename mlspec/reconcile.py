@@ -45,6 +45,7 @@ from mlspec.resources import Desired, FileResource, Observed, around
 from mlspec.spec.load import ROOT, Loaded, load_edited, load_spec
 from mlspec.spec.moves import Renames, renames_of
 from mlspec.spec.show import redact
+from mlspec.undo import is_unfinished
 from mlspec.worktree import Worktree
 
 if TYPE_CHECKING:
@@ -293,11 +294,14 @@ class Project:
 
 
 @contextmanager
-def open_project(start: Path, select: Sequence[str] = ()) -> Iterator[Project]:
+def open_project(
+    start: Path, select: Sequence[str] = (), *, adopting: bool = False
+) -> Iterator[Project]:
     """The project that `start` lies in; its memory of digests is kept when the block ends.
 
     `select` are expressions of what it is about; without one, everything. Raises
-    :class:`MlspecError` outside of a Git repository, or when its root has no spec.
+    :class:`MlspecError` outside of a Git repository, when its root has no spec, or has only a part
+    of what an adoption writes, unless the caller is that one.
     """
     selection = None
     if select:
@@ -306,6 +310,11 @@ def open_project(start: Path, select: Sequence[str] = ()) -> Iterator[Project]:
         selection = parse(*select)
     git = Git(start)
     root = git.toplevel
+    if not adopting and is_unfinished(root):
+        raise MlspecError(
+            "an adoption was cut short, or is still at work: not all that it writes is there",
+            hint="`mlspec adopt` takes back what it wrote, and begins anew",
+        )
     if not (root / ROOT).exists():
         nearer = next((p for p in (start, *start.parents) if (p / ROOT).exists()), None)
         raise MlspecError(
@@ -401,7 +410,7 @@ def locked_plan(
     deadline: float,
     note: Callable[[str], None],
 ) -> Iterator[Plan]:
-    """The plan, while other clones are kept from doing the same; the caller is `holder` of the lock.
+    """The plan, while other clones are kept from doing the same; the caller is `holder` here.
 
     The lock at the remote is taken if there is more to do than to write files. If others did
     something since the plan was made, it is made again. Raises :class:`Locked` after `deadline`, in

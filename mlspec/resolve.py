@@ -216,6 +216,7 @@ class Resolver:
         }
         for stage_name, paths in code.items():
             self.check_code(f"stage.{name}.{stage_name}", paths)
+        self.check_taken(name, model)
         requirements = self.requirements
         pipeline = compile_pipeline(
             name,
@@ -250,7 +251,33 @@ class Resolver:
             model,
             stages=tuple(f"stage.{name}.{stage}" for stage in sorted(model.stages)),
             gates=tuple(f"gate.{name}.{gate}" for gate in sorted(model.gates)),
+            files=self.storage if model.from_ is not None else (),
         )
+
+    def check_taken(self, name: str, model: Model) -> None:
+        """An artifact that others made is the one that the spec names, or in storage."""
+        if model.from_ is None or model.artifact is None:
+            return
+        path, digest = model.artifact.path, model.from_.digest
+        sha256 = self.worktree.sha256(path)
+        kept = self.worktree.exists(f"{path}.dvc")
+        if sha256 is None and not kept:
+            self.problem(
+                "MLS606",
+                f"{path} does not exist",
+                f"model.{name}",
+                "artifact.path",
+                "`mlspec adopt --from-mlflow` brings it, or put it there yourself",
+            )
+        elif sha256 is not None and f"sha256:{sha256}" != digest:
+            back = f"`dvc checkout {path}.dvc` brings it back; if" if kept else "if"
+            self.problem(
+                "MLS606",
+                f"{path} is not the file that was taken: it is sha256:{sha256}",
+                f"model.{name}",
+                "from.digest",
+                f"{back} it is meant, say so: `digest: sha256:{sha256}`, with its source",
+            )
 
     def datasets_of(self, model: Model) -> dict[str, Dataset]:
         """The datasets that the model's stages read, by name or by path."""
@@ -298,7 +325,7 @@ class Resolver:
             is_dataset = path in self.dataset_paths
             kind = DependencyKind.DATASET if is_dataset else DependencyKind.INPUT
             return Dependency(path, kind, producer=producer)
-        seen = self.worktree.digest(path)
+        seen = self.worktree.digest(path) or self.worktree.recorded_digest(path)
         if seen is None:
             self.problem(
                 "MLS602",

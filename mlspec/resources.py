@@ -118,6 +118,8 @@ class ModelResource:
     model: Model
     stages: tuple[str, ...]
     gates: tuple[str, ...]
+    files: tuple[str, ...] = ()
+    """Of a model that others made: generated files that it takes to have its artifact kept."""
 
     @property
     def address(self) -> str:
@@ -126,6 +128,16 @@ class ModelResource:
     @property
     def artifact(self) -> Artifact | None:
         return self.model.artifact
+
+    @property
+    def taken(self) -> str | None:
+        """The digest of the artifact, if others made it."""
+        return self.model.from_.digest if self.model.from_ is not None else None
+
+    @property
+    def source(self) -> dict[str, str] | None:
+        """Where the artifact was taken from, with its digest and licence, if others made it."""
+        return self.model.from_.model_dump() if self.model.from_ is not None else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from mlspec.cache import Cache
-from mlspec.dvc.hashing import FileDigest, md5_of_dir, md5_of_file
+from mlspec.dvc.hashing import FileDigest, md5_of_dir, md5_of_file, sha256_of_file
 from mlspec.errors import MlspecError
 
 RACE = 2_000_000_000
@@ -286,20 +286,34 @@ class Worktree:
                 size += inner.st_size
         return FileDigest(md5_of_dir(files), size, len(files))
 
+    def sha256(self, path: str) -> str | None:
+        """The sha256 of a regular file in hex; None if there is none."""
+        found = self._stat(path)
+        if found is None or not stat.S_ISREG(found.st_mode):
+            return None
+        return self._remembered("sha256", path, found, lambda: sha256_of_file(self.root / path))
+
     def _md5(self, path: str, found: os.stat_result) -> str:
+        whole = f"{self._base}/{path}"
+        return self._remembered("digests", path, found, lambda: md5_of_file(whole, found.st_size))
+
+    def _remembered(
+        self, table: str, path: str, found: os.stat_result, find: Callable[[], str]
+    ) -> str:
+        """What `find` finds in the bytes of a file, read once while its stamp is the same."""
         stamp = stamp_of(found)
         key = b"%d %d %d %d " % stamp
-        kept = self.cache.get("digests", path) if self.cache is not None else None
+        kept = self.cache.get(table, path) if self.cache is not None else None
         if kept is not None and kept.startswith(key):
             return kept.removeprefix(key).decode()
         began = time.time_ns()
         try:
-            md5 = md5_of_file(f"{self._base}/{path}", found.st_size)
+            digest = find()
         except OSError as error:
             raise MlspecError(f"cannot read {path}: {error.strerror}") from error
         if self.cache is not None and max(stamp.mtime_ns, stamp.ctime_ns) < began - RACE:
-            self.cache.put("digests", path, key + md5.encode())
-        return md5
+            self.cache.put(table, path, key + digest.encode())
+        return digest
 
     def _stat(self, path: str) -> os.stat_result | None:
         """Follows links, not out of the repository; refuses what would block or never end."""

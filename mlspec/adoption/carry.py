@@ -26,6 +26,7 @@ from mlspec.ledger.records import Imported, ModelState, Record, Run
 from mlspec.metrics import load_metrics
 from mlspec.reconcile import Project
 from mlspec.resources import StageResource
+from mlspec.undo import Undo
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,13 @@ def lock_files(carried: list[Carried]) -> dict[str, str]:
     return {path: dump_lock(stages) for path, stages in entries.items()}
 
 
-def keep_outputs(carried: list[Carried], root: Path, objects: Path) -> list[str]:
+def ignoring(path: str) -> str:
+    """The file in which Git is told to leave `path` alone."""
+    folder, slash, _ = path.rpartition("/")
+    return f"{folder}{slash}.gitignore"
+
+
+def keep_outputs(carried: list[Carried], root: Path, objects: Path, undo: Undo) -> list[str]:
     """Have in DVC's cache, at `objects`, what it left to Git; which paths that are.
 
     The generated pipelines keep all outputs in the cache, so that any run can be brought back.
@@ -66,6 +73,7 @@ def keep_outputs(carried: list[Carried], root: Path, objects: Path) -> list[str]
             locked = next(out for out in each.entry.outs if out.path == path)
             _keep(cache, locked, root / path)
             if not scm.listed(path):
+                undo.keep([ignoring(path)])
                 scm.ignore(path)
             moved.append(path)
     cache.flush()
@@ -96,6 +104,8 @@ def record(adoption: Adoption, carried: list[Carried], project: Project, objects
             size=known.size or 0,
             nfiles=known.nfiles,
         )
+        if recorded.imported(data.name) == kept:
+            continue  # by an adoption that was cut short afterwards
         about = head.about(f"dataset.{data.name}", "adopt", "done", known.path)
         project.ledger.stage({dataset_path(data.name): kept}, about)
     states: dict[str, ModelState] = {}
@@ -104,6 +114,8 @@ def record(adoption: Adoption, carried: list[Carried], project: Project, objects
         run = _run(each, metrics, head.commit, dirty=head.dirty)
         model, name = each.taken.model, each.taken.name
         state = states.get(model) or recorded.model_state(model) or ModelState()
+        if state.runs.get(name) == run.fingerprint and recorded.run(model, name, run.fingerprint):
+            continue  # likewise
         runs = {**state.runs, name: run.fingerprint}
         states[model] = state.model_copy(update={"runs": runs, "retired": False})
         records: dict[str, Record | None] = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from mlspec.render.style import escape
 from mlspec.resources import FileResource
 from mlspec.spec.load import ROOT
 from mlspec.spec.models import Storage
+from mlspec.undo import Undo, whole_or_not_at_all
 from mlspec.worktree import Worktree
 
 HEAD = "Made by mlspec adopt from what DVC ran here. It is yours: look through it, and change it."
@@ -39,28 +40,30 @@ Write = Callable[[Mapping[str, str]], None]
 
 
 def adopt(start: Path, console: Console, *, as_json: bool, lock_timeout: float) -> int:
-    """Write the spec and all that follows from it; everything or nothing."""
-    git = Git(start)
-    root = git.toplevel
-    _check_place(Git(root), root)
-    make_own_folder(root)
-    with Dvc(root) as dvc:
-        old = read_repository(dvc.inventory())
-    if not old.stages and not old.data:
-        raise MlspecError(
-            "this DVC repository has no stages and no data, so there is nothing to adopt",
-            hint="write a spec: `mlspec init` in a folder of its own shows one",
-        )
-    made = convert(old, Worktree(root))
-    with _restoring(root) as write:
+    """Write the spec and all that follows from it; everything or nothing, even after a kill."""
+    root = Git(start).toplevel
+    with acquire(Git(root), lock_timeout), whole_or_not_at_all(root) as undo:
+        if undo.take_back():
+            console.note("An adoption was cut short; what it had written was taken back.")
+        _check_place(Git(root), root)
+        make_own_folder(root)
+        with Dvc(root) as dvc:
+            old = read_repository(dvc.inventory())
+        if not old.stages and not old.data:
+            raise MlspecError(
+                "this DVC repository has no stages and no data, so there is nothing to adopt",
+                hint="write a spec: `mlspec init` in a folder of its own shows one",
+            )
+        made = convert(old, Worktree(root))
+        write = partial(_write, root, undo)
         _write_spec(made, old, write)
-        with open_project(root) as project, acquire(project.git, lock_timeout):
+        with open_project(root, adopting=True) as project:
             project.ledger.refresh(console.note)
             _check_spec(made, project)
             carried = carry_runs(made, project)
             generated = [each.generated for each in project.desired.of(FileResource)]
             write({each.path: each.text for each in generated} | lock_files(carried))
-            moved = keep_outputs(carried, root, old.cache)
+            moved = keep_outputs(carried, root, old.cache, undo)
             record(made, carried, project, old.cache)
     farewell = Farewell(tuple(_by_hand(made, old)), tuple(_commands(Git(root), made, old, moved)))
     if as_json:
@@ -94,34 +97,12 @@ def _check_place(git: Git, root: Path) -> None:
             )
 
 
-@contextmanager
-def _restoring(root: Path) -> Iterator[Write]:
-    """Writes files by path; when the block fails, all of them are as they were."""
-    before: dict[str, bytes | None] = {}
-
-    def write(texts: Mapping[str, str]) -> None:
-        for path, text in texts.items():
-            place = root / path
-            before.setdefault(path, place.read_bytes() if place.exists() else None)
-            # it may have passwords
-            write_atomic(place, text, mode=0o600 if path == LOCAL else 0o644)
-
-    try:
-        yield write
-    except BaseException:
-        for path, data in reversed(before.items()):
-            if data is None:
-                (root / path).unlink(missing_ok=True)
-                _remove_empty(root, (root / path).parent)
-            else:
-                (root / path).write_bytes(data)
-        raise
-
-
-def _remove_empty(root: Path, folder: Path) -> None:
-    while folder != root and folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-        folder = folder.parent
+def _write(root: Path, undo: Undo, texts: Mapping[str, str]) -> None:
+    """Write texts to paths, such that it can be taken back."""
+    undo.keep(texts)
+    for path, text in texts.items():
+        # it may have passwords
+        write_atomic(root / path, text, mode=0o600 if path == LOCAL else 0o644)
 
 
 def _write_spec(made: Adoption, old: Repository, write: Write) -> None:

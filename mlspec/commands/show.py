@@ -127,6 +127,8 @@ def _lineage(version: Version, recorded: Recorded) -> dict[str, Any]:
         "commit": version.commit,
         "dirty": version.dirty,
         "artifact": version.artifact.model_dump(mode="json") if version.artifact else None,
+        **({"files": "removed by `mlspec gc`"} if version.freed else {}),
+        **({"source": dict(version.source)} if version.source else {}),
         "metrics": dict(version.metrics),
         "verdicts": [verdict.model_dump(mode="json") for verdict in version.verdicts],
         "stages": stages,

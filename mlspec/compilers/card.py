@@ -59,6 +59,10 @@ def _facts(model: Model, card: Card) -> Iterator[str]:
         facts.append(f"- **Risk:** {card.risk}")
     if model.artifact:
         facts.append(f"- **Artifact:** {code(model.artifact.path)} ({model.artifact.format})")
+    if model.from_:
+        facts.append(f"- **Made by others:** {code(model.from_.mlflow)} (MLflow)")
+        facts.append(f"- **Digest:** {code(model.from_.digest)}")
+        facts.append(f"- **Licence:** {escape(model.from_.licence)}")
     if facts:
         yield "\n".join(facts)
 

@@ -98,7 +98,9 @@ def compile_pipeline(
     requirements: str | None = None,
     source: str = SPEC,
 ) -> tuple[GeneratedFile, ...]:
-    """The pipeline and the params of one model. `code`: traced files by stage."""
+    """The pipeline and the params of one model, if it has stages. `code`: traced files by stage."""
+    if not model.stages:
+        return ()
     owner = f"model.{name}"
     params: dict[str, Any] = {"_generated": header(source)}
     stages = {}

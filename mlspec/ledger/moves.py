@@ -31,7 +31,7 @@ from mlspec.ledger.paths import (
     state_path,
     version_path,
 )
-from mlspec.ledger.records import Deployed, Record
+from mlspec.ledger.records import Candidate, Deployed, Record, Version
 from mlspec.ledger.state import Reader, Recorded
 from mlspec.ledger.store import record_data
 from mlspec.spec.moves import Renames
@@ -243,13 +243,13 @@ class _Model:
                 case ["candidates", file]:
                     candidate = self._recorded.candidate(old, file.removesuffix(".json"))
                     assert candidate is not None
-                    update = self._stages(candidate.stages)
+                    update = self._stages(candidate)
                     candidates[candidate.fingerprint] = now = update["fingerprint"]
                     yield candidate_path(new, now), candidate.model_copy(update=update)
                 case ["versions", file]:
                     version = self._recorded.version(old, int(file.removesuffix(".json")))
                     assert version is not None
-                    update = {**self._stages(version.stages), "model": new}
+                    update = {**self._stages(version), "model": new}
                     yield version_path(new, version.number), version.model_copy(update=update)
         state = self._recorded.model_state(old)
         assert state is not None
@@ -258,9 +258,10 @@ class _Model:
         heads = {"runs": runs, "candidate": candidate_now, "retired": False}
         yield state_path(new), state.model_copy(update=heads)
 
-    def _stages(self, stages: Mapping[str, str]) -> dict[str, Any]:
-        now = {stage: self._now(stage, fingerprint) for stage, fingerprint in stages.items()}
-        return {"stages": now, "fingerprint": model_fingerprint(now)}
+    def _stages(self, judged: Candidate | Version) -> dict[str, Any]:
+        stages = judged.stages.items()
+        now = {stage: self._now(stage, fingerprint) for stage, fingerprint in stages}
+        return {"stages": now, "fingerprint": model_fingerprint(now, judged.taken)}
 
     def _now(self, stage: str, fingerprint: str) -> str:
         return self._fingerprints.get((stage, fingerprint), fingerprint)

@@ -4,9 +4,9 @@
 path in the ledger's tree                              type                 rewritten
 =====================================================  ===================  ========================
 `models/<xx>/<model>/state.json`                       :class:`ModelState`  by an apply of the model
-`models/<xx>/<model>/runs/<stage>/<fingerprint>.json`  :class:`Run`         never
+`models/<xx>/<model>/runs/<stage>/<fingerprint>.json`  :class:`Run`         when its files go
 `models/<xx>/<model>/candidates/<fingerprint>.json`    :class:`Candidate`   when its gates change
-`models/<xx>/<model>/versions/<number>.json`           :class:`Version`     never
+`models/<xx>/<model>/versions/<number>.json`           :class:`Version`     when its files go
 `deployments/<xx>/<deployment>@<target>.json`          :class:`Deployed`    by each deploy
 `datasets/<xx>/<dataset>.json`                         :class:`Imported`    when the data changes
 `policy.json`                                          :class:`Policy`      when the policy changes
@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 MOST_DURATIONS = 10
 """Runs of a stage whose seconds are kept at hand."""
@@ -37,7 +37,8 @@ class Record(BaseModel):
 class Run(Record):
     """A stage's run. `entry` is its entry in dvc.lock, exactly; `metrics` are what it measured.
 
-    One that is `adopted` was made by DVC alone: what it claims was taken on trust.
+    One that is `adopted` was made by DVC alone: what it claims was taken on trust. What one wrote
+    that is `freed` is gone: `mlspec gc` removed it.
     """
 
     stage: str
@@ -48,6 +49,7 @@ class Run(Record):
     commit: str
     dirty: bool = False
     adopted: bool = False
+    freed: bool = False
 
 
 class Verdict(Record):
@@ -84,7 +86,28 @@ class File(Record):
     size: int
 
 
-class Candidate(Record):
+class Judged(Record):
+    """What has an artifact of others may have its `source`: where from, `digest`, `licence`.
+
+    Without one it is not written, as before there were any.
+    """
+
+    source: Mapping[str, str] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = dump(self)
+        if self.source is None:
+            plain.pop("source", None)
+        return plain
+
+    @property
+    def taken(self) -> str | None:
+        """The digest of the artifact, if others made it."""
+        return self.source["digest"] if self.source is not None else None
+
+
+class Candidate(Judged):
     """What came of a model fingerprint: `gates` are the questions as asked, by name.
 
     It is `judging` until each gate has a verdict. `version` is the number it was registered under;
@@ -100,8 +123,8 @@ class Candidate(Record):
     commit: str
 
 
-class Version(Record):
-    """A model version: immutable, with its lineage."""
+class Version(Judged):
+    """A model version: immutable, with its lineage; `freed` if `mlspec gc` removed its artifact."""
 
     model: str
     number: int
@@ -113,6 +136,7 @@ class Version(Record):
     verdicts: tuple[Verdict, ...]
     commit: str
     dirty: bool = False
+    freed: bool = False
 
 
 class ModelState(Record):

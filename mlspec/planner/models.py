@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mlspec.fingerprint import model_fingerprint
 from mlspec.ledger.records import Candidate
 from mlspec.plan import Action, Consequence, FieldChange, Step, most_severe
@@ -14,6 +16,19 @@ from mlspec.resources import GateResource, ModelResource
 def plan_model(facts: Facts, resource: ModelResource) -> None:
     """Plan the gates and the registration of a model whose stages are planned."""
     facts.outlooks[resource.name] = _outlook(facts, resource)
+    state = facts.recorded.model_state(resource.name)
+    if state is not None and state.retired:
+        _plan_return(facts, resource)
+
+
+def _plan_return(facts: Facts, resource: ModelResource) -> None:
+    """Tell that a model is back which had left the spec, and have the ledger know it."""
+    reason = "it is back in the spec, with the history that it has"
+    step = facts.steps.get(resource.address)
+    if step is not None:
+        facts.steps[resource.address] = replace(step, reason=f"{step.reason}; {reason}")
+    elif resource.address not in facts.held:
+        facts.add(Step(resource.address, Action.UPDATE, Consequence.NONE, reason))
 
 
 def _outlook(facts: Facts, resource: ModelResource) -> Outlook:
@@ -29,7 +44,8 @@ def _outlook(facts: Facts, resource: ModelResource) -> Outlook:
     if any(address not in facts.fingerprints for address in resource.stages):
         return _judge(facts, resource, candidate=None)
     fingerprint = model_fingerprint(
-        {address.rpartition(".")[2]: facts.fingerprints[address] for address in resource.stages}
+        {address.rpartition(".")[2]: facts.fingerprints[address] for address in resource.stages},
+        resource.taken,
     )
     facts.fingerprints[resource.address] = fingerprint
     running = any(
@@ -49,6 +65,7 @@ def _outlook(facts: Facts, resource: ModelResource) -> Outlook:
         candidate is None
         or candidate.status == "judging"
         or _asked_anew(facts, resource, candidate)
+        or _is_freed(facts, resource, candidate)
     ):
         return _judge(facts, resource, candidate)
     if candidate.status == "rejected":
@@ -64,6 +81,14 @@ def _asked_anew(facts: Facts, resource: ModelResource, candidate: Candidate) -> 
         for gate in (facts.desired.get(GateResource, address) for address in resource.gates)
     }
     return {name: dict(gate) for name, gate in candidate.gates.items()} != questions
+
+
+def _is_freed(facts: Facts, resource: ModelResource, candidate: Candidate) -> bool:
+    """Whether its version has lost its artifact, and its stages have made one since."""
+    if candidate.version is None:
+        return False
+    version = facts.recorded.version(resource.name, candidate.version)
+    return version is not None and version.freed
 
 
 def _judge(facts: Facts, resource: ModelResource, candidate: Candidate | None) -> Outlook:
@@ -121,10 +146,16 @@ def _gate_changes(gate: GateResource, candidate: Candidate | None) -> tuple[Fiel
 def _register(
     facts: Facts, resource: ModelResource, candidate: Candidate | None, *, certain: bool
 ) -> Outlook:
-    after = facts.planned((*resource.stages, *resource.gates))
-    worst = most_severe(facts.steps[address].consequence for address in after)
-    if candidate is not None and candidate.version is not None:
+    before = facts.planned((*resource.stages, *resource.gates))
+    worst = most_severe(facts.steps[address].consequence for address in before)
+    after = facts.planned((*before, *resource.files))
+    if candidate is not None and _is_freed(facts, resource, candidate):
+        reason = f"`mlspec gc` removed the files of version {candidate.version}; they are new"
+    elif candidate is not None and candidate.version is not None:
         reason = f"version {candidate.version} is judged by other gates than before"
+    elif resource.model.from_ is not None:
+        reason = f"a new version, taken from {resource.model.from_.mlflow}"
+        reason += ", if no gate fails" if resource.gates else "; the model has no gates"
     elif resource.gates:
         reason = "a new version, if no gate fails"
     else:

@@ -105,10 +105,14 @@ def single_files(resource: StageResource, desired: Desired) -> tuple[str, ...]:
 def _input(dependency: Dependency, context: Context) -> Input:
     path, producer = dependency.path, dependency.producer
     if producer is None:
-        seen = context.worktree.digest(path)
+        kept = context.worktree.recorded_digest(path)
+        seen = context.worktree.digest(path) or kept
         if seen is None or seen.md5 != dependency.md5:
             raise MlspecError(f"{path} changed since the plan was made", hint="plan again")
-        return Input(path=path, md5=seen.md5, origin="git")
+        if kept is None:
+            return Input(path=path, md5=seen.md5, origin="git")
+        context.dvc.push(f"{path}.dvc", None)
+        return Input(path=path, md5=seen.md5, origin="dataset")
     md5 = context.facts.contents[producer][path]
     if producer.startswith("dataset."):
         in_git = context.desired.get(DatasetResource, producer).in_git

@@ -21,7 +21,7 @@ def apply(step: Step, context: Context) -> Change:
     resource = context.desired.get(GateResource, step.address)
     model = context.desired.get(ModelResource, f"model.{resource.model}")
     stages = stage_fingerprints(model, context)
-    fingerprint = model_fingerprint(stages)
+    fingerprint = model_fingerprint(stages, model.taken)
     evidence = Evidence(
         fingerprint=fingerprint,
         metrics=candidate_metrics(model.name, stages, context),
@@ -40,6 +40,7 @@ def apply(step: Step, context: Context) -> Change:
             stages=stages,
             status="judging",
             commit=context.source.commit,
+            source=model.source,
         ),
         verdict,
         questions,

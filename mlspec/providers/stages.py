@@ -193,6 +193,11 @@ def _bring_inputs(resource: StageResource, context: Context) -> None:
     for dependency in resource.dependencies:
         producer = dependency.producer
         if producer is None:
+            kept = context.worktree.exists(f"{dependency.path}.dvc")
+            if kept and context.worktree.digest(dependency.path) is None:
+                # an artifact that others made, or whatever else people gave to DVC
+                context.dvc.checkout(f"{dependency.path}.dvc")
+                context.worktree.forget(dependency.path)
             continue
         md5 = context.facts.contents[producer][dependency.path]
         if producer.startswith("stage."):

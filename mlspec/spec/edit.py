@@ -22,6 +22,7 @@ _BLOCK_TEXT = ("|", ">")
 _DECLARED = 2
 """Keys of a path that lead to a member of a section, such as a model."""
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SHORT = 80
 _MARK = "\ufeff"
 """What some editors put before a text; parsers do not agree whether places count it."""
 
@@ -165,6 +166,38 @@ def append_item(text: str, path: Sequence[str], item: dict[str, int | str] | str
         _at(plain, path[:-1]).setdefault(path[-1], []).append(item)
 
     return _checked(text, edited, said)
+
+
+def add_member(text: str, section: str, name: str, body: dict[str, Any]) -> str | None:
+    """The text with a new member of a section; `body` is of texts, and of mappings of them."""
+    lines = [f"{_key(name)}:", *_block(body, "  ")]
+
+    def edited() -> str | None:
+        members, top = _find(text, (section,)), _find(text, ())
+        if isinstance(members, Mapping):
+            if members.flow_style:
+                return None
+            column = " " * members.start_mark.column
+            return _insert(text, members, f"\n{column}".join(lines))
+        if members is not None or not isinstance(top, Mapping) or top.flow_style:
+            return None
+        return _insert(text, top, "\n  ".join([f"{section}:", *lines]))
+
+    def said(plain: Any) -> None:
+        plain.setdefault(section, {})[name] = body
+
+    return _checked(text, edited, said)
+
+
+def _block(body: dict[str, Any], indent: str) -> Iterator[str]:
+    for key, each in body.items():
+        if not isinstance(each, dict):
+            yield f"{indent}{_key(key)}: {_key(each)}"
+        elif len(short := f"{indent}{_key(key)}: {flow(each)}") <= _SHORT:
+            yield short
+        else:
+            yield f"{indent}{_key(key)}:"
+            yield from _block(each, f"{indent}  ")
 
 
 def flow(item: dict[str, int | str]) -> str:

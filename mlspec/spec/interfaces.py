@@ -32,6 +32,8 @@ class Face(NamedTuple):
 
     stages: Mapping[str, StageFace]
     artifact: str | None
+    taken: bool
+    """The artifact was made by others: no stage may write it."""
     executor: str | None
     owner: str
     tags: tuple[str, ...]
@@ -44,11 +46,11 @@ class Face(NamedTuple):
 
 def decode_face(data: bytes) -> Face:
     """The face of :meth:`Face.encode`; raises `ValueError` or `TypeError` for anything else."""
-    stages, artifact, executor, owner, tags, gates = json.loads(data)
+    stages, artifact, taken, executor, owner, tags, gates = json.loads(data)
     faces = {}
     for name, (inputs, outputs, code, *more) in stages.items():
         faces[name] = StageFace(tuple(inputs), tuple(outputs), tuple(code), *more)
-    return Face(faces, artifact, executor, owner, tuple(tags), tuple(gates))
+    return Face(faces, artifact, taken, executor, owner, tuple(tags), tuple(gates))
 
 
 def face_of(model: Model, written: Mapping[str, Any]) -> Face:
@@ -62,7 +64,8 @@ def face_of(model: Model, written: Mapping[str, Any]) -> Face:
         )
     artifact = model.artifact.path if model.artifact else None
     gates = tuple(model.gates)
-    return Face(stages, artifact, model.executor, model.owner, model.tags, gates)
+    taken = model.from_ is not None
+    return Face(stages, artifact, taken, model.executor, model.owner, model.tags, gates)
 
 
 def _mark(path: str, given: str) -> str:

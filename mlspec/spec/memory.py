@@ -19,7 +19,7 @@ from mlspec import __version__
 from mlspec.cache import Cache
 from mlspec.spec.stamps import UNKNOWN, Stamp
 
-FORMAT = f"2 {__version__} {pydantic.VERSION}"
+FORMAT = f"3 {__version__} {pydantic.VERSION}"
 """Changes when the same text may come to something else."""
 HASH = 16
 """Bytes of a source, and of the hash of a file."""

@@ -129,6 +129,17 @@ class Artifact(Section):
     format: Literal["onnx", "skops"]
 
 
+class Origin(Section):
+    """Where a model that others made was taken from. One source, and exactly these bytes."""
+
+    mlflow: str
+    """A version in a registry of MLflow: http://HOST#MODEL/VERSION, or FOLDER#MODEL/VERSION."""
+    digest: str
+    """Of the artifact's bytes: sha256:..."""
+    licence: str
+    """What allows its use, such as Apache-2.0."""
+
+
 class Gate(Section):
     """A question that a candidate must answer well before it becomes a version.
 
@@ -170,10 +181,15 @@ class Quarantine(Section):
 
 
 class Model(Section):
-    """A pipeline, the artifact it makes and the gates that judge it."""
+    """A pipeline, the artifact it makes and the gates that judge it.
 
-    stages: Mapping[str, Stage] = Field(min_length=1)
+    One that others made has `from` instead, and stages only if they evaluate it.
+    """
+
+    stages: Mapping[str, Stage] = Field(default={}, min_length=1)
     """The commands, by name; their order follows from inputs and outputs."""
+    from_: Origin | None = Field(default=None, alias="from")
+    """Where the artifact was taken from, if no stage makes it; stages may evaluate it."""
     description: str = ""
     owner: str = ""
     tags: tuple[str, ...] = ()

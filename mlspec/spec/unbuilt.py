@@ -11,6 +11,10 @@ KEYS: tuple[str, ...] = (
     "alerts",
     "retraining",
     "datasets.*.contract",
+    "models.*.from.git",
+    "models.*.from.hf-folder",
+    "models.*.from.oci",
+    "models.*.from.url",
     "models.*.gates.*.by",
     "models.*.gates.*.confidence",
     "models.*.gates.*.max_gap",
@@ -70,7 +74,7 @@ def left_out(problem: Problem) -> Path:
     match problem.path:
         case ("models", _, "gates", _, *_):
             return problem.path[:4]
-        case ("targets", *_) | ("models", _, "artifact", *_):
+        case ("targets", *_) | ("models", _, "artifact" | "from", *_):
             return problem.path[:2]
         case path:
             return path

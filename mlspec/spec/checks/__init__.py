@@ -39,7 +39,7 @@ def check_model(
     `written` is how the values of the spec were written; without it no limit may be written `-0`.
     An input that is not in `datasets` is a path.
     """
-    yield from pipelines.check_artifact(name, model)
+    yield from pipelines.check_model(name, model)
     yield from params.check_model(name, model)
     yield from gates.check_model(name, model, written)
     yield from paths.check_model(name, model, datasets)

@@ -53,9 +53,13 @@ def check(spec: Spec, faces: Mapping[str, Face], families: Mapping[str, str]) ->
     """
     outputs = list(written(faces))
     yield from _written_twice(outputs, families)
-    datasets = _Owned({data.path: f"dataset `{name}`" for name, data in spec.datasets.items()})
+    datasets = _Owned(
+        {data.path: f"dataset `{name}`" for name, data in spec.datasets.items()}
+        | {path: f"model `{name}`, which others made" for name, path in _taken(faces)}
+    )
     makers = _Owned({output.path: output for output in outputs})
     yield from _datasets(spec, datasets)
+    yield from _artifacts(spec, faces)
     for output in outputs:
         yield from _output(output, datasets, makers)
     yield from _requirements(spec, makers)
@@ -142,6 +146,30 @@ def _datasets(spec: Spec, datasets: _Owned) -> Iterator[Problem]:
         elif above is not None:
             message = f"`{dataset.path}` lies inside `{above}`, which is {datasets.named(above)}"
             yield Problem("MLS043", at, message, "give each dataset a path of its own")
+
+
+def _taken(faces: Mapping[str, Face]) -> Iterator[tuple[str, str]]:
+    """Models that others made, with their artifacts."""
+    for name, face in faces.items():
+        if face.taken and face.artifact is not None:
+            yield name, face.artifact
+
+
+def _artifacts(spec: Spec, faces: Mapping[str, Face]) -> Iterator[Problem]:
+    """Artifacts of others that are a dataset, or another model's, as well."""
+    owners = _Owned({data.path: f"dataset `{name}`" for name, data in spec.datasets.items()})
+    seen: dict[str, str] = {}
+    for name, path in _taken(faces):
+        at = ("models", name, "artifact", "path")
+        other = seen.setdefault(path, name)
+        above = path if path in owners.owners else owners.above(path)
+        hint = "give each artifact a path of its own"
+        if other != name:
+            yield Problem(
+                "MLS042", at, f"`{path}` is the artifact of model `{other}` already", hint
+            )
+        elif above is not None:
+            yield Problem("MLS043", at, f"`{path}` belongs to {owners.named(above)}", hint)
 
 
 def _output(output: Written, datasets: _Owned, makers: _Owned) -> Iterator[Problem]:

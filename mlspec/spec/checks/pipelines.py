@@ -20,8 +20,17 @@ def check(spec: Spec, faces: Mapping[str, Face]) -> Iterator[Problem]:
     yield from _cycles(faces, outputs)
 
 
-def check_artifact(name: str, model: Model) -> Iterator[Problem]:
-    """An artifact that no stage of its model makes."""
+def check_model(name: str, model: Model) -> Iterator[Problem]:
+    """A model that nobody makes, or an artifact that no stage of its model makes."""
+    if model.from_ is not None:
+        if model.artifact is None:
+            message = "`artifact` is missing: it says where the model that others made lies"
+            hint = "add `artifact: {path: ..., format: ...}`"
+            yield Problem("MLS011", ("models", name, "artifact"), message, hint)
+        return
+    if not model.stages:
+        hint = "add `stages: ...`; a model that others made has `from` and `artifact` instead"
+        yield Problem("MLS011", ("models", name, "stages"), "`stages` is missing", hint)
     if model.artifact is None:
         return
     outputs = {output for stage in model.stages.values() for output in stage.outputs}

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from mlspec.spec.models import Dataset, Deployment, GitHub, Model, Spec
+from mlspec.spec.models import Dataset, Deployment, GitHub, Model, Origin, Spec
 from mlspec.spec.show import escape, show
 from mlspec.spec.tree import Path, Problem
 
@@ -18,6 +18,8 @@ _VERSION = re.compile(r"3\.(?:[0-9]|[1-9][0-9])(?:\.(?:0|[1-9][0-9]?))?")
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/+-]{0,254}")
 _GIT = ("https", "http", "ssh", "git")
 _SCP = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?!/?/)[^\s:][^\s]*")
+_VERSIONED = re.compile(r"[^/:]/[1-9][0-9]*\Z")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _DATA = ("https", "http", "s3", "gs", "azure", "ssh")
 _STORAGE = (*_DATA, "abfs", "gdrive", "hdfs", "oss", "webdav", "webdavs", "webhdfs")
 _METADATA = ("metadata", "metadata.google.internal", "instance-data")
@@ -40,6 +42,8 @@ def check(spec: Spec) -> Iterator[Problem]:
 
 def check_model(name: str, model: Model) -> Iterator[Problem]:
     """Problems of single values of one model."""
+    if model.from_ is not None:
+        yield from _origin(model.from_, ("models", name, "from"))
     for stage_name, stage in model.stages.items():
         yield from _command(stage.command, ("models", name, "stages", stage_name, "command"))
 
@@ -93,6 +97,23 @@ def _source(dataset: Dataset, at: Path) -> Iterator[Problem]:
         if source.rev is not None and not _is_revision(source.rev):
             message = f"{show(source.rev)} is not the name of a branch, a tag or a commit"
             yield Problem("MLS072", (*at, "rev"), message, "write a tag, a branch or a commit")
+
+
+def _origin(origin: Origin, at: Path) -> Iterator[Problem]:
+    where, mark, which = origin.mlflow.rpartition("#")
+    if escape(origin.mlflow) != origin.mlflow or not (mark and where and _VERSIONED.search(which)):
+        message = f"{show(origin.mlflow)} does not name a version in a registry of MLflow"
+        hint = "write http://HOST#MODEL/VERSION or FOLDER#MODEL/VERSION"
+        yield Problem("MLS078", (*at, "mlflow"), message, hint)
+    elif "://" in where:
+        yield from _url(where, (*at, "mlflow"), ("https", "http"))
+    if not _DIGEST.fullmatch(origin.digest):
+        message = f"{show(origin.digest)} is not the digest of a file"
+        hint = "write `sha256:` and the 64 characters that `sha256sum FILE` prints"
+        yield Problem("MLS078", (*at, "digest"), message, hint)
+    if not origin.licence.strip() or escape(origin.licence) != origin.licence:
+        hint = "write its name, such as Apache-2.0, or `unknown` if nobody can say"
+        yield Problem("MLS078", (*at, "licence"), "the licence is not said", hint)
 
 
 def _is_revision(rev: str) -> bool:
