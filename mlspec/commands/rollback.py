@@ -143,10 +143,16 @@ def _find_good(
             raise MlspecError(why, hint="take it out of `quarantine`, or go back to another one")
         if found.artifact is None:
             raise MlspecError(f"version {to} of model.{model} has no artifact to serve")
+        if found.freed:
+            raise MlspecError(
+                f"version {to} of model.{model} has no files any more: `mlspec gc` removed them",
+                hint=f"go back to another one, or `git revert` to what version {to} was made of: "
+                "an apply trains it again",
+            )
         return found
     for number in range(bad.number - 1, 0, -1):
         found = recorded.version(model, number)
-        if found is None or found.artifact is None:
+        if found is None or found.artifact is None or found.freed:
             continue
         candidate = recorded.candidate(model, found.fingerprint)
         accepted = candidate is not None and candidate.status == "accepted"

@@ -39,8 +39,12 @@ _DOING = {
     "import_url": "import the data",
     "inventory": "read the DVC repository",
     "place": "bring the files",
+    "places": "tell where storage is",
     "probe": "write to storage",
     "push": "push to storage",
+    "read_lists": "read what folders in storage hold",
+    "remove": "remove objects from storage",
+    "sizes": "look at all that storage has",
     "status": "compare with dvc.lock",
 }
 
@@ -114,6 +118,25 @@ class Dvc:
         """Write to storage and delete it again; says where storage is."""
         place: str = self._ask("probe")
         return place
+
+    def places(self) -> dict[str, str]:
+        """Where the `cache` is, and `storage`; empty if that keeps no objects by their md5."""
+        places: dict[str, str] = self._ask("places")
+        return places
+
+    def sizes(self) -> dict[str, int]:
+        """The bytes of every object in storage, by md5."""
+        sizes: dict[str, int] = self._ask("sizes")
+        return sizes
+
+    def read_lists(self, md5s: Sequence[str]) -> dict[str, str]:
+        """What storage has of folders' own objects, by md5; those that it has."""
+        texts: dict[str, str] = self._ask("read_lists", md5s=list(md5s))
+        return texts
+
+    def remove(self, md5s: Sequence[str]) -> None:
+        """Take objects away from storage."""
+        self._ask("remove", md5s=list(md5s))
 
     def add(self, path: str) -> None:
         """Put data that Git does not track under DVC (`<path>.dvc`), or take their changes."""

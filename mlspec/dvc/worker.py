@@ -123,6 +123,48 @@ class Worker:
             remote.fs.remove(path)
             return str(remote.fs.unstrip_protocol(remote.path))
 
+    def places(self) -> dict[str, str]:
+        """Where the cache is, and the default remote, if it keeps objects by their md5."""
+        from dvc.config import NoRemoteError, RemoteConfigError
+
+        storage = ""
+        with contextlib.suppress(NoRemoteError, RemoteConfigError), _as_unreachable():
+            odb = self._repo.cloud.get_remote_odb(command="mlspec gc")
+            storage = str(odb.fs.unstrip_protocol(odb.path)).removesuffix("/files/md5")
+        return {"cache": str(Path(self._repo.cache.local.path).parents[1]), "storage": storage}
+
+    def sizes(self) -> dict[str, int]:
+        """The bytes of every object in storage, by md5."""
+        with _as_unreachable():
+            odb = self._repo.cloud.get_remote_odb(command="mlspec gc")
+            try:
+                found = odb.fs.fs.find(odb.path, detail=True)
+            except FileNotFoundError:
+                return {}
+        return {
+            path.split("/")[-2] + path.split("/")[-1]: int(info.get("size") or 0)
+            for path, info in found.items()
+        }
+
+    def read_lists(self, md5s: list[str]) -> dict[str, str]:
+        """What storage has of folders' own objects, by md5; those that it has."""
+        texts: dict[str, str] = {}
+        with _as_unreachable():
+            odb = self._repo.cloud.get_remote_odb(command="mlspec gc")
+            for md5 in md5s:
+                with contextlib.suppress(FileNotFoundError):
+                    texts[md5] = odb.fs.cat_file(odb.oid_to_path(md5)).decode()
+        return texts
+
+    def remove(self, md5s: list[str]) -> None:
+        """Take objects away from storage, and have DVC forget what it knew of that."""
+        from dvc_data.hashfile.db import get_index
+
+        with _as_unreachable():
+            odb = self._repo.cloud.get_remote_odb(command="mlspec gc")
+            odb.fs.remove([odb.oid_to_path(md5) for md5 in md5s])
+            get_index(odb).clear()
+
     def add(self, path: str) -> None:
         """Put data that Git does not track under DVC, in `<path>.dvc`, or take their changes."""
         with self._locked():

@@ -1,7 +1,16 @@
 """Git: the repository, its objects, and what it complains about."""
 
-from mlspec.git.errors import GitError
+from mlspec.git.errors import GitError, NotAtomic
 from mlspec.git.objects import Object, ObjectReader
-from mlspec.git.repository import Git, Identity
+from mlspec.git.repository import NETWORK_TIMEOUT, Git, Identity, is_lost_race
 
-__all__ = ["Git", "GitError", "Identity", "Object", "ObjectReader"]
+__all__ = [
+    "NETWORK_TIMEOUT",
+    "Git",
+    "GitError",
+    "Identity",
+    "NotAtomic",
+    "Object",
+    "ObjectReader",
+    "is_lost_race",
+]

@@ -17,6 +17,10 @@ class GitError(MlspecError):
         self.stderr = stderr
 
 
+class NotAtomic(GitError):
+    """A remote that cannot move several refs at once, or none of them."""
+
+
 def hide_password(text: str) -> str:
     """`text` with `***` in the place of what an address says before its host."""
     return _PASSWORD.sub("://***@", text)

@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mlspec.errors import RemoteUnreachable
-from mlspec.git.errors import GitError, hide_password, reason_of
+from mlspec.git.errors import GitError, NotAtomic, hide_password, reason_of
 from mlspec.git.objects import ObjectReader, close_pipes
 from mlspec.git.pack import Packs, make_pack
 from mlspec.git.refs import RefMover
@@ -50,6 +50,16 @@ _OF_ANOTHER_REPOSITORY = (
     "GIT_PREFIX",
     "GIT_CEILING_DIRECTORIES",
 )
+_LOST_RACES = (
+    "stale info",
+    "fetch first",
+    "non-fast-forward",
+    "lock ref",
+    "failed to update ref",
+    "incorrect old value",
+    "reference already exists",
+    "atomic",
+)
 _STALE = 3.0
 """Seconds after which the lock of a ref is nobody's."""
 _FEW = 100
@@ -78,6 +88,8 @@ class Git:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.patience = NETWORK_TIMEOUT
+        """Seconds for one fetch or push."""
         self.objects = ObjectReader(self._serve)
         self._refs = RefMover(lambda: self._serve("update-ref", "--stdin"))
 
@@ -334,17 +346,53 @@ class Git:
             raise self._unreachable(remote, self.failure("fetch", done.stderr))
         return self.refs(into)[into]
 
+    def remote_tips(self, remote: str) -> dict[str, str]:
+        """The branches and tags that the remote has now: what each points to, by name."""
+        done = self._network(remote, "ls-remote", "--quiet", "--heads", "--tags", "--", remote)
+        if done.returncode != 0:
+            raise self._unreachable(remote, self.failure("ls-remote", done.stderr))
+        rows = (line.split("\t", 1) for line in done.stdout.decode().splitlines())
+        return {name.removeprefix("refs/"): oid for oid, name in rows}
+
     def push(self, remote: str, commit: str, ref: str, *, expected: str) -> str:
         """Make `ref` of the remote `commit` if it is `expected` there; why not, or `""` if done."""
+        return self.push_together(remote, {ref: (commit, expected)}).get(ref, "")
+
+    def push_together(
+        self, remote: str, updates: Mapping[str, tuple[str, str]]
+    ) -> Mapping[str, str]:
+        """Move refs of the remote, all or none: each to a commit if it is what is expected there.
+
+        `updates` are these two by ref, `""` for an absent one. Why not, by ref, or nothing if it
+        was done. Raises :class:`NotAtomic` if the remote can move only one at a time.
+        """
         options = ("--porcelain", "--no-verify", "--no-follow-tags", "--recurse-submodules=no")
-        lease = f"--force-with-lease={ref}:{expected}"
-        done = self._network(remote, "push", *options, lease, "--", remote, f"{commit}:{ref}")
-        refused = re.search(rb"^!\t.*\t(.*)$", done.stdout, re.MULTILINE)
-        if refused:
-            return refused[1].decode("utf-8", "backslashreplace")
-        if done.returncode != 0:
+        leases = [f"--force-with-lease={ref}:{old}" for ref, (_, old) in updates.items()]
+        refs = [f"{new}:{ref}" for ref, (new, _) in updates.items()]
+        atomic = ["--atomic"] * (len(updates) > 1)
+        done = self._network(remote, "push", *options, *atomic, *leases, "--", remote, *refs)
+        if b"does not support --atomic" in done.stderr:
+            raise NotAtomic(f"the Git remote {hide_password(remote)!r} has no atomic push")
+        said = done.stdout.decode("utf-8", "backslashreplace")
+        refused = dict(re.findall(r"^!\t.*:(.*)\t(.*)$", said, re.MULTILINE))
+        if done.returncode != 0 and not refused:
             raise self._unreachable(remote, self.failure("push", done.stderr))
-        return ""
+        return refused
+
+    def remote_refs(self, remote: str, *refs: str) -> Mapping[str, str]:
+        """What these refs are at the remote, by whole name; absent ones are left out."""
+        done = self._network(remote, "ls-remote", "--quiet", "--", remote, *refs)
+        if done.returncode != 0:
+            raise self._unreachable(remote, self.failure("ls-remote", done.stderr))
+        rows = (line.split("\t", 1) for line in done.stdout.decode("utf-8", "replace").splitlines())
+        return {name: oid for oid, name in rows if name in refs}
+
+    def fetch_objects(self, remote: str, ref: str) -> None:
+        """Have what `ref` of the remote names, if it is there; no ref of it is made here."""
+        options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--recurse-submodules=no")
+        done = self._network(remote, "fetch", *options, "--", remote, ref)
+        if done.returncode != 0 and b"couldn't find remote ref" not in done.stderr:
+            raise self._unreachable(remote, self.failure("fetch", done.stderr))
 
     def close(self) -> None:
         """End the processes that read objects and move refs; the next question starts another."""
@@ -356,7 +404,7 @@ class Git:
 
     def _network(self, remote: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         try:
-            return self.call(*arguments, timeout=NETWORK_TIMEOUT)
+            return self.call(*arguments, timeout=self.patience)
         except GitError as error:
             raise self._unreachable(remote, error) from error
 
@@ -381,3 +429,8 @@ class Git:
         given = os.environ.get(f"GIT_AUTHOR_{part.upper()}") or self.config.get(f"user.{part}", "")
         # Git strips these itself, and then refuses a name of which nothing is left.
         return _NOT_IN_A_NAME.sub("", given).strip(" .,:;\"'\\") or fallback
+
+
+def is_lost_race(why: str) -> bool:
+    """Whether a push was refused, for the reason `why`, because another one was quicker."""
+    return any(reason in why for reason in _LOST_RACES)

@@ -45,6 +45,12 @@ def plan_deployment(facts: Facts, resource: DeploymentResource) -> None:
     _plan_version(facts, resource, recorded, version)
 
 
+def _is_served(recorded: Deployed | None, version: Version) -> bool:
+    if recorded is None or recorded.status == "refused":
+        return False
+    return (recorded.model, recorded.version) == (version.model, version.number)
+
+
 def _quarantined(facts: Facts, model: str, version: Version) -> str | None:
     quarantine = facts.desired.spec.models[model].quarantine
     return why_quarantined(facts.recorded, model, version, quarantine)
@@ -67,6 +73,9 @@ def _plan_pinned(
         return
     if version.artifact is None:
         facts.hold(resource.address, f"{said}, which has no artifact to serve")
+        return
+    if version.freed and not _is_served(recorded, version):
+        facts.hold(resource.address, f"{said}, whose files `mlspec gc` removed")
         return
     if artifact is not None and version.artifact.format != artifact.format:
         formats = f"{version.artifact.format}, not {artifact.format}"
@@ -135,9 +144,11 @@ def plan_departures(facts: Facts, models: Iterable[str]) -> None:
 
 def _plan_departure(facts: Facts, address: str) -> None:
     if _is_removed(facts, address):
-        _forget(facts, address, "`removed` names it; its versions and data are kept")
+        _forget(
+            facts, address, "`removed` names it; its versions and data are kept until `mlspec gc`"
+        )
         return
-    reason = "it left the spec; its versions and data are kept"
+    reason = "it left the spec; its versions and data are kept until `mlspec gc`"
     now = renames_of(facts.desired.spec.moved).now.get(address)
     if now is not None:
         reason += f"; {now} has a history of its own, so it is not moved there"

@@ -49,7 +49,7 @@ def _plan_known(facts: Facts, resource: StageResource, digests: Mapping[str, str
     facts.fingerprints[resource.address] = fingerprint
     observed = facts.observed.stages.get(resource.address, _NOTHING)
     run = facts.recorded.run(resource.model, resource.name, fingerprint)
-    if run is not None:
+    if run is not None and not run.freed:
         facts.contents[resource.address] = entry_outputs(run.entry)
         _plan_restore(facts, resource, run, observed)
         return
@@ -61,9 +61,13 @@ def _plan_known(facts: Facts, resource: StageResource, digests: Mapping[str, str
         _add(facts, resource, Action.ADOPT, Consequence.NONE, reason)
         return
     changes = _compare_last(facts, resource, digests)
-    reason = reason_of(changes) if changes else _never(facts, resource)
+    if run is not None:
+        reason = f"ran before, at {run.commit[:9] or 'no commit'}; `mlspec gc` removed its outputs"
+    else:
+        reason = reason_of(changes) if changes else _never(facts, resource)
     if unknown:
-        reason += "; dvc.lock has a run that the ledger does not know (--adopt takes it)"
+        whose = "of it" if run is not None else "that the ledger does not know"
+        reason += f"; dvc.lock has a run {whose} (--adopt takes it)"
         changes = (*changes, FieldChange("dvc.lock", None, fingerprint[:12], fingerprint[:12]))
     _add(facts, resource, Action.RUN, _cost(facts, resource), reason, changes)
 

@@ -1,0 +1,178 @@
+"""What Git's commits and the checkouts name: objects, and versions that a spec pins.
+
+Comes in: a repository. Goes out: :class:`Named`. Whatever cannot be read raises: it may name what
+is needed. Each content is read once, however many commits have it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlspec.dvc.needs import PATTERNS, made_by, named_in
+from mlspec.errors import MlspecError
+from mlspec.git import Git
+from mlspec.git.trees import (
+    Worktree,
+    check_all_fetched,
+    files_ever,
+    files_of,
+    find_tips,
+    list_worktrees,
+    read_blobs,
+    recent_commits,
+)
+from mlspec.planner.garbage import Pin
+
+_SPECS = ("*.yaml", "*.yml")
+_FEW = 50
+"""Tips that are looked at one by one, so that what is kept can be told by the name of each."""
+_PIN = re.compile(rb"\bpin\b\W{0,3}:")
+_NUMBER = re.compile(rb"(?<![\w.])[1-9][0-9]{0,8}(?![\w.])")
+_NEAR = 500
+"""Bytes after `pin:` that are searched for numbers where a spec is no YAML."""
+
+
+@dataclass(slots=True)
+class Named:
+    """`tips` are commits by id, with a name; `named` are objects that these need, with whose.
+
+    `made` and `data` are outputs and data of any commit, `mentioned` is all that any names.
+    """
+
+    tips: Mapping[str, str]
+    named: dict[str, str] = field(default_factory=dict)
+    made: set[str] = field(default_factory=set)
+    data: set[str] = field(default_factory=set)
+    mentioned: set[str] = field(default_factory=set)
+    pins: list[Pin] = field(default_factory=list)
+
+    def need(self, files: Iterable[tuple[str, bytes]], by: str) -> None:
+        """Take what these files name as needed."""
+        for path, data in files:
+            self._learn(path, data)
+            for md5 in named_in(data, f"{path} ({by})"):
+                self.named.setdefault(md5, by)
+
+    def mention(self, files: Iterable[tuple[str, bytes]]) -> None:
+        """Know what files of commits name that nobody names any more."""
+        for path, data in files:
+            self._learn(path, data)
+
+    def _learn(self, path: str, data: bytes) -> None:
+        (self.data if path.endswith(".dvc") else self.made).update(made_by(data))
+        with suppress(MlspecError):
+            self.mentioned |= named_in(data, path)
+
+
+def find_named(git: Git, since: int) -> Named:
+    """What all commits that have a name need, and those that are newer than `since`."""
+    tips = find_tips(git)
+    if git.remote:
+        for oid, name in check_all_fetched(git, git.remote).items():
+            tips.setdefault(oid, f"{name} of {git.remote}")
+    found = Named(tips)
+    for worktree in list_worktrees(git):
+        found.need(_checked_out(worktree, PATTERNS), f"the checkout {worktree.path}")
+        if worktree.path.resolve() != git.root.resolve():
+            specs = _checked_out(worktree, _SPECS)
+            found.pins += pins_in(specs, f"the checkout {worktree.path}")
+    seen: set[str] = set()
+    groups = [([oid], name) for oid, name in tips.items()]
+    if len(groups) > _FEW:
+        groups = [([*tips], "a branch or tag")]
+    groups.append((recent_commits(git, since + 1), "a recent commit"))
+    for commits, name in groups:
+        blobs = files_of(git, commits, PATTERNS)
+        found.need(read_blobs(git, _without(blobs, seen)), name)
+        seen |= blobs.keys()
+    specs_seen: set[str] = set()
+    for commits, name in groups[:-1]:
+        blobs = files_of(git, commits, _SPECS)
+        found.pins += pins_in(read_blobs(git, _without(blobs, specs_seen)), name)
+        specs_seen |= blobs.keys()
+    found.mention(read_blobs(git, _without(files_ever(git, PATTERNS), seen)))
+    return found
+
+
+def pins_in(files: Iterable[tuple[str, bytes]], where: str) -> Iterator[Pin]:
+    """The versions that specs pin; of a spec that is no YAML, every number that may be one."""
+    for _, data in files:
+        if not _PIN.search(data):
+            continue
+        content = _yaml(data)
+        if content is not None:
+            yield from _pins(content, where)
+            continue
+        for match in _PIN.finditer(data):
+            near = data[match.end() : match.end() + _NEAR]
+            yield from (Pin("", int(number), where) for number in _NUMBER.findall(near))
+
+
+def _pins(value: Any, where: str) -> Iterator[Pin]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _pins(item, where)
+    if not isinstance(value, dict):
+        return
+    pin = value.get("pin")
+    if pin is not None:
+        model = value.get("model")
+        name = model if isinstance(model, str) and "$" not in model else ""
+        for number in pin.values() if isinstance(pin, dict) else (pin,):
+            plain = isinstance(number, int) and not isinstance(number, bool)
+            yield Pin(name, number if plain else None, where)
+    for key, inner in value.items():
+        if key != "pin":
+            yield from _pins(inner, where)
+
+
+def _yaml(data: bytes) -> Any:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    with suppress(yaml.YAMLError, ValueError, RecursionError):
+        return yaml.load(data, Loader=loader)
+    return None
+
+
+def _checked_out(worktree: Worktree, patterns: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """What a checkout has of such files, in its folders and staged; also those that Git ignores
+    where mlspec writes them.
+    """
+    if not worktree.path.is_dir():
+        return
+    git = Git(worktree.path)
+    try:
+        globs = [f":(glob)**/{pattern}" for pattern in patterns]
+        listed = git.run("ls-files", "-z", "-co", "--exclude-standard", "--", *globs)
+        here = {name for name in listed.split("\0") if name}
+        if "dvc.lock" in patterns:
+            locks = [*worktree.path.glob("pipelines/*/dvc.lock"), worktree.path / "dvc.lock"]
+            here |= {lock.relative_to(worktree.path).as_posix() for lock in locks}
+        for name in sorted(here):
+            data = _read(worktree.path / name)
+            if data is not None:
+                yield name, data
+        staged = git.run("ls-files", "-z", "-s", "--", *globs)
+        rows = (row.partition("\t") for row in staged.split("\0") if row)
+        yield from read_blobs(git, {about.split()[1]: path for about, _, path in rows})
+    finally:
+        git.close()
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes() if path.is_file() else None
+    except OSError as error:
+        raise MlspecError(
+            f"cannot read {path}, which may name what must be kept: {error.strerror}"
+        ) from error
+
+
+def _without(blobs: dict[str, str], seen: set[str]) -> dict[str, str]:
+    return {oid: path for oid, path in blobs.items() if oid not in seen}

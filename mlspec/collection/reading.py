@@ -1,0 +1,250 @@
+"""What `mlspec gc` must know: the ledger, all that Git names, the spec, and where objects lie.
+
+Comes in: a project, with the locks held if anything is to be removed. Goes out:
+:class:`~mlspec.planner.garbage.Known`. Whatever cannot be read raises: it may name what is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mlspec.collection.named import find_named
+from mlspec.dvc.client import Dvc
+from mlspec.dvc.hashing import DIRECTORY
+from mlspec.dvc.settings import Unusual, load_settings, settings_files
+from mlspec.dvc.shelf import FolderShelf, RemoteShelf, Shelf
+from mlspec.ledger.paths import version_path
+from mlspec.ledger.records import Run
+from mlspec.ledger.snapshot import Snapshot
+from mlspec.ledger.state import Recorded
+from mlspec.planner.garbage import (
+    STORAGE,
+    Known,
+    LogFact,
+    Pin,
+    Place,
+    ReleaseFact,
+    RunFact,
+    RunKey,
+    VersionFact,
+    VersionKey,
+)
+from mlspec.planner.quarantine import why_quarantined
+from mlspec.providers.local.release import RELEASES
+from mlspec.providers.local.rundir import list_runs, load_state
+from mlspec.reconcile import Project
+
+CACHE = "cache"
+LOGS = ".mlspec/logs"
+_DAY = 86400
+_LOG = re.compile(r"(\d{8}T\d{6})-\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Shelves:
+    """Where objects lie that may be removed, by the place's name; why others are left alone."""
+
+    by_name: Mapping[str, Shelf]
+    left_alone: tuple[str, ...] = ()
+
+
+def find_shelves(root: Path, dvc: Dvc) -> Shelves:
+    """The cache of this checkout and the default remote: a folder, or what `dvc` reaches."""
+    own = (root / ".dvc/cache").resolve()
+    if not (root / ".dvc/config").exists():
+        return Shelves({CACHE: FolderShelf(own)})
+    with suppress(Unusual):
+        storage = load_settings(settings_files(root)).storage
+        if storage is not None:
+            return Shelves({CACHE: FolderShelf(own), STORAGE: FolderShelf(storage)})
+    # DVC's settings say more than mlspec writes, or storage is on the network
+    places = dvc.places()
+    shelves: dict[str, Shelf] = {}
+    alone = []
+    if places["cache"] == str(own):
+        shelves[CACHE] = FolderShelf(own)
+    else:
+        alone.append(f"DVC's cache is {places['cache']}, which other projects may share")
+    if places["storage"]:
+        shelves[STORAGE] = RemoteShelf(dvc, places["storage"])
+    else:
+        alone.append("DVC has no default remote that keeps objects by their md5")
+    return Shelves(shelves, tuple(alone))
+
+
+def read_known(project: Project, shelves: Shelves, keep_days: int, left: Iterable[str]) -> Known:
+    """Everything of this moment, with the ledger as it was last seen; `left` of an earlier gc."""
+    since = int(time.time()) - keep_days * _DAY
+    recorded = project.recorded()
+    before = Recorded(_snapshot_at(project, since))
+    changed = _changed(project, since)
+    named = find_named(project.git, since)
+    runs = tuple(_runs(project, recorded, changed))
+    states = {model: recorded.model_state(model) for model in recorded.models()}
+    deployed = {
+        address: record
+        for address, record in recorded.deployments().items()
+        if record.status != "refused"
+    }
+    taken = _taken(project, recorded)
+    md5s = (named.named, named.made, named.data, *(run.wrote | run.read for run in runs))
+    shelf_list = shelves.by_name.values()
+    return Known(
+        runs=runs,
+        versions=tuple(_versions(project, recorded, changed)),
+        heads=frozenset((*_heads(recorded), *_heads(before))),
+        wanted=frozenset(_wanted(project, recorded)),
+        served={address: VersionKey(d.model, d.version) for address, d in deployed.items()},
+        serving=frozenset(record.release for record in deployed.values()),
+        pins=(*_pins(project), *named.pins),
+        retired=frozenset(m for m, state in states.items() if state is None or state.retired),
+        tips=named.tips,
+        named={**dict.fromkeys(taken, "the ledger's datasets"), **named.named},
+        made=frozenset(named.made),
+        data=frozenset(named.data) | taken,
+        mentioned=frozenset(named.mentioned),
+        lists=_lists(shelf_list, {md5 for some in md5s for md5 in some if md5.endswith(DIRECTORY)}),
+        left=frozenset(left),
+        places=tuple(Place(n, shelf.where, shelf.sizes()) for n, shelf in shelves.by_name.items()),
+        releases=tuple(_releases(project.root, since)),
+        logs=tuple(_logs(project.root, since)),
+    )
+
+
+def _snapshot_at(project: Project, since: int) -> Snapshot:
+    """The ledger as it was at that time."""
+    ledger = project.ledger
+    for oid, commit in ledger.chain(ledger.tip):
+        if commit.seconds <= since:
+            return Snapshot(ledger.objects, oid)
+    return Snapshot(ledger.objects, "")
+
+
+def _changed(project: Project, since: int) -> frozenset[str]:
+    """The records that were written after that time."""
+    old, now = _snapshot_at(project, since), project.ledger.snapshot
+    return frozenset(path for path, _ in project.ledger.objects.changes(old.tree, now.tree))
+
+
+def _runs(project: Project, recorded: Recorded, changed: frozenset[str]) -> Iterator[RunFact]:
+    for path in project.ledger.list("models"):
+        match path.split("/"):
+            case ["models", _, model, "runs", stage, file]:
+                run = recorded.run(model, stage, file.removesuffix(".json"))
+                assert run is not None
+                yield RunFact(
+                    key=RunKey(model, stage, run.fingerprint),
+                    wrote=frozenset(_md5s(run, "outs")),
+                    read=frozenset(_md5s(run, "deps")),
+                    commit=run.commit,
+                    recent=path in changed,
+                    freed=run.freed,
+                )
+
+
+def _md5s(run: Run, part: str) -> Iterator[str]:
+    for item in run.entry.get(part, ()):
+        if isinstance(md5 := item.get("md5"), str):
+            yield md5
+
+
+def _versions(
+    project: Project, recorded: Recorded, changed: frozenset[str]
+) -> Iterator[VersionFact]:
+    spec = project.loaded.spec
+    for model in recorded.models():
+        quarantine = spec.models[model].quarantine if model in spec.models else ()
+        for version in recorded.versions(model):
+            candidate = recorded.candidate(model, version.fingerprint)
+            accepted = candidate is not None and candidate.status == "accepted"
+            held = why_quarantined(recorded, model, version, quarantine)
+            yield VersionFact(
+                key=VersionKey(model, version.number),
+                runs=frozenset(RunKey(model, *stage) for stage in version.stages.items()),
+                artifact=version.artifact.md5 if version.artifact else "",
+                commit=version.commit,
+                good=accepted and not held and version.artifact is not None,
+                recent=version_path(model, version.number) in changed,
+                freed=version.freed,
+            )
+
+
+def _heads(recorded: Recorded) -> Iterator[RunKey]:
+    """The last runs of the models that the spec has, or had."""
+    for model in recorded.models():
+        state = recorded.model_state(model)
+        if state is not None and not state.retired:
+            yield from (RunKey(model, *run) for run in state.runs.items())
+
+
+def _taken(project: Project, recorded: Recorded) -> frozenset[str]:
+    """What the ledger has of the datasets of the spec."""
+    found = (recorded.imported(name) for name in project.loaded.spec.datasets)
+    return frozenset(record.md5 for record in found if record is not None)
+
+
+def _wanted(project: Project, recorded: Recorded) -> Iterator[RunKey]:
+    """Runs that the spec stands for, of models that are not as they were recorded last."""
+    for address, fingerprint in project.facts.fingerprints.items():
+        kind, _, rest = address.partition(".")
+        model, _, stage = rest.partition(".")
+        if kind == "stage" and recorded.run(model, stage, fingerprint) is not None:
+            yield RunKey(model, stage, fingerprint)
+
+
+def _pins(project: Project) -> Iterator[Pin]:
+    for deployment in project.loaded.spec.deployments.values():
+        for number in deployment.pin.values():
+            yield Pin(deployment.model, number, "the spec")
+
+
+def _lists(shelves: Iterable[Shelf], folders: set[str]) -> dict[str, tuple[str, ...]]:
+    """What folders are made of, from the first place that knows."""
+    found: dict[str, tuple[str, ...]] = {}
+    for shelf in shelves:
+        found |= shelf.lists(folders - found.keys())
+    return found
+
+
+def _releases(root: Path, since: int) -> Iterator[ReleaseFact]:
+    """What was built here; a folder that is not whole is no release and is left alone."""
+    states = filter(None, map(load_state, list_runs(root)))
+    in_use = {str(state.get("folder")) for state in states}
+    for file in sorted((root / RELEASES).glob("[!.]*/release.json")):
+        folder = file.parent
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            content = json.loads(file.read_bytes())
+            yield ReleaseFact(
+                path=folder.relative_to(root).as_posix(),
+                digest=str(content["digest"]),
+                version=VersionKey(str(content["model"]), int(content["version"])),
+                size=_size(folder),
+                in_use=str(folder.resolve()) in in_use or folder.is_symlink(),
+                recent=folder.stat().st_mtime > since,
+            )
+
+
+def _logs(root: Path, since: int) -> Iterator[LogFact]:
+    for folder in sorted((root / LOGS).glob("*")):
+        found = _LOG.fullmatch(folder.name)
+        if found and folder.is_dir() and not folder.is_symlink():
+            with suppress(ValueError):
+                made = datetime.strptime(found[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+                path = folder.relative_to(root).as_posix()
+                yield LogFact(path, _size(folder), made.timestamp() > since)
+
+
+def _size(folder: Path) -> int:
+    """The bytes of all files in and below a folder."""
+    return sum(
+        path.lstat().st_size
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    )

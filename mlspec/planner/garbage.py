@@ -1,0 +1,554 @@
+"""What may be removed, and why all else is kept: pure, from what was read to a frozen plan.
+
+Comes in: :class:`Known` (what the ledger, Git, the spec and the places of objects have) and
+:class:`Rules`. Goes out: a :class:`Garbage`. An object may go when this repository made it and
+nothing that is kept needs it; one that nothing here knows is somebody else's. Read it with
+:mod:`mlspec.collection`, carried out there too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from mlspec.plan import digest_of_body
+
+FORMAT = 1
+STORAGE = "storage"
+_FOLDER = ".dir"
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+class Why(StrEnum):
+    """What keeps a version or a run, the strongest reason first."""
+
+    SERVED = "served"
+    PINNED = "pinned"
+    BEFORE = "before the one that serves"
+    CHAMPION = "champion"
+    WANTED = "what the spec stands for"
+    LAST = "last run of its stage"
+    COMMIT = "made from a commit that is still named"
+    NAMED = "named in Git"
+    NEWEST = "newest of its model"
+    RECENT = "recent"
+    NEEDED = "needed by a version that is kept"
+
+
+class RunKey(NamedTuple):
+    """A run by what the ledger calls it."""
+
+    model: str
+    stage: str
+    fingerprint: str
+
+
+class VersionKey(NamedTuple):
+    """A version of a model."""
+
+    model: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunFact:
+    """A run of the ledger: md5s that it wrote and read; `recent` if its record is."""
+
+    key: RunKey
+    wrote: frozenset[str]
+    read: frozenset[str] = frozenset()
+    commit: str = ""
+    recent: bool = False
+    freed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFact:
+    """A version of the ledger. `good` if its gates hold and the spec does not quarantine it."""
+
+    key: VersionKey
+    runs: frozenset[RunKey] = frozenset()
+    artifact: str = ""
+    commit: str = ""
+    good: bool = True
+    recent: bool = False
+    freed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A spec somewhere pins a version; without `model` of any model, without `number` any."""
+
+    model: str
+    number: int | None
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where objects lie: `cache` or `storage`, where that is, and the bytes of each by md5."""
+
+    name: str
+    where: str
+    sizes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseFact:
+    """A built service below `.mlspec/releases`."""
+
+    path: str
+    digest: str
+    version: VersionKey
+    size: int
+    in_use: bool = False
+    recent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LogFact:
+    """The logs of one apply."""
+
+    path: str
+    size: int
+    recent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """All that a plan is made of.
+
+    `heads` are the runs that the ledger has as the last of their stages, `wanted` those that the
+    spec stands for. `served` has versions by the address that serves them. `named` has the md5s
+    that a branch, a tag, a stash or a worktree names, with which of them; `tips` their commits.
+    `made` and `data` are outputs and data that any commit ever named. `mentioned` is all that any
+    named. `lists` has what folders are made of. `left` was planned before and not carried out.
+    """
+
+    runs: tuple[RunFact, ...] = ()
+    versions: tuple[VersionFact, ...] = ()
+    heads: frozenset[RunKey] = frozenset()
+    wanted: frozenset[RunKey] = frozenset()
+    served: Mapping[str, VersionKey] = field(default_factory=dict)
+    serving: frozenset[str] = frozenset()
+    """The digests of the releases that serve."""
+    pins: tuple[Pin, ...] = ()
+    retired: frozenset[str] = frozenset()
+    tips: Mapping[str, str] = field(default_factory=dict)
+    named: Mapping[str, str] = field(default_factory=dict)
+    made: frozenset[str] = frozenset()
+    data: frozenset[str] = frozenset()
+    mentioned: frozenset[str] = frozenset()
+    lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    left: frozenset[str] = frozenset()
+    places: tuple[Place, ...] = ()
+    releases: tuple[ReleaseFact, ...] = ()
+    logs: tuple[LogFact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the user asks for: how many versions of each model, whether data and shared storage."""
+
+    keep_days: int
+    keep_versions: int
+    data: bool = False
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A version or a run that stays, and why; `by` says what does it."""
+
+    address: str
+    why: Why
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """What a model, earlier commits or earlier data lose; `size` in bytes, at all places."""
+
+    address: str
+    versions: tuple[int, ...]
+    runs: int
+    objects: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What goes from one place; `strangers` are objects there that nothing here knows.
+
+    `refused` is why nothing goes.
+    """
+
+    name: str
+    where: str
+    objects: tuple[str, ...]
+    sizes: tuple[int, ...]
+    strangers: int
+    strangers_size: int
+    kept: int
+    kept_size: int
+    refused: str = ""
+
+    @property
+    def size(self) -> int:
+        return sum(self.sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class OldFile:
+    """A folder of logs or of a release that goes."""
+
+    kind: str
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """A plan: `runs` and `versions` are those that lose files, to be marked in the ledger."""
+
+    rules: Rules
+    removals: tuple[Removal, ...]
+    freed: tuple[Freed, ...]
+    runs: tuple[RunKey, ...]
+    versions: tuple[VersionKey, ...]
+    files: tuple[OldFile, ...]
+    kept: tuple[Kept, ...]
+    lost_folders: int = 0
+    """Folders that are needed and whose list is nowhere: what they hold is not known."""
+
+    @property
+    def empty(self) -> bool:
+        return not self.files and not any(removal.objects for removal in self.removals)
+
+    @property
+    def size(self) -> int:
+        """Bytes that are freed."""
+        files = sum(file.size for file in self.files)
+        return files + sum(removal.size for removal in self.removals)
+
+    @property
+    def objects(self) -> int:
+        return sum(len(removal.objects) for removal in self.removals)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as JSON-shaped data, with its digest."""
+        body = {
+            "format": FORMAT,
+            "rules": asdict(self.rules),
+            "bytes": self.size,
+            "places": [
+                {
+                    **asdict(removal),
+                    "objects": list(removal.objects),
+                    "sizes": list(removal.sizes),
+                    "size": removal.size,
+                }
+                for removal in self.removals
+            ],
+            "freed": [{**asdict(each), "versions": list(each.versions)} for each in self.freed],
+            "versions": [f"model.{key.model}@{key.number}" for key in self.versions],
+            "runs": [address_of(key) for key in self.runs],
+            "files": [asdict(file) for file in self.files],
+            "kept": [{**asdict(kept), "why": kept.why.value} for kept in self.kept],
+            "lost_folders": self.lost_folders,
+        }
+        return {**body, "digest": digest_of_body(body)}
+
+
+def address_of(key: RunKey) -> str:
+    """A run for people and machines: its stage and the start of its fingerprint."""
+    return f"stage.{key.model}.{key.stage}#{key.fingerprint[:12]}"
+
+
+def show_bytes(size: int) -> str:
+    """Bytes in steps of a thousand: `999 B`, `1.2 kB`, `35 MB`."""
+    amount, units = float(size), iter(_UNITS)
+    unit = next(units)
+    while amount >= 999.5 and unit != _UNITS[-1]:
+        amount, unit = amount / 1000, next(units)
+    shown = f"{amount:.1f}" if unit != _UNITS[0] and amount < 9.95 else f"{amount:.0f}"
+    return f"{shown.removesuffix('.0')} {unit}"
+
+
+def show_numbers(numbers: Iterable[int]) -> str:
+    """Numbers with those in a row as a span: `1 to 4, 7`."""
+    spans: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if spans and spans[-1][1] == number - 1:
+            spans[-1] = spans[-1][0], number
+        else:
+            spans.append((number, number))
+    return ", ".join(
+        str(first) if first == last else f"{first}{' to ' if last > first + 1 else ', '}{last}"
+        for first, last in spans
+    )
+
+
+def plan_garbage(known: Known, rules: Rules) -> Garbage:
+    """What goes: known objects that nothing kept needs."""
+    versions = dict(_kept_versions(known, rules))
+    runs = _kept_runs(known, versions)
+    needed = _needed(known, versions, runs)
+    lost = _lost_folders(known, needed)
+    free = _candidates(known, rules, whole=not lost) - needed
+    familiar = _familiar(known, needed)
+    removals = tuple(_removal(place, free, familiar, rules) for place in known.places)
+    gone = _gone(known, removals)
+    lost_versions = tuple(
+        sorted(v.key for v in known.versions if v.artifact in gone and not v.freed)
+    )
+    lost_runs = tuple(
+        sorted(
+            run.key
+            for run in known.runs
+            if not run.freed and not gone.isdisjoint(_expand(run.wrote, known.lists))
+        )
+    )
+    return Garbage(
+        rules=rules,
+        removals=removals,
+        freed=tuple(_freed(known, removals, lost_versions, lost_runs)),
+        runs=lost_runs,
+        versions=lost_versions,
+        files=tuple(_old_files(known, versions)),
+        kept=tuple(_told(known, versions, runs, needed)),
+        lost_folders=lost,
+    )
+
+
+def _kept_versions(known: Known, rules: Rules) -> Iterator[tuple[VersionKey, Kept]]:
+    """Each version that stays, once, with its strongest reason."""
+    found: dict[VersionKey, Kept] = {}
+
+    def keep(key: VersionKey, why: Why, by: str = "") -> None:
+        found.setdefault(key, Kept(f"model.{key.model}@{key.number}", why, by))
+
+    by_model: dict[str, list[VersionFact]] = {}
+    for version in sorted(known.versions, key=lambda version: version.key, reverse=True):
+        by_model.setdefault(version.key.model, []).append(version)
+    for address, key in sorted(known.served.items()):
+        keep(key, Why.SERVED, address)
+    for pin in known.pins:
+        for version in _pinned(pin, by_model, known.versions):
+            keep(version.key, Why.PINNED, pin.where)
+    for address, key in sorted(known.served.items()):
+        for version in _before(by_model.get(key.model, ()), key.number):
+            keep(version.key, Why.BEFORE, address)
+    for model, versions in by_model.items():
+        whole = [version for version in versions if not version.freed]
+        if model not in known.retired:
+            for version in _up_to_good(whole):
+                keep(version.key, Why.CHAMPION)
+        for version in whole:
+            if version.runs and version.runs <= known.wanted:
+                keep(version.key, Why.WANTED)
+            if version.commit in known.tips:
+                keep(version.key, Why.COMMIT, known.tips[version.commit])
+            if version.artifact in known.named:
+                keep(version.key, Why.NAMED, known.named[version.artifact])
+        if model not in known.retired:
+            for version in whole[: rules.keep_versions]:
+                keep(version.key, Why.NEWEST)
+        for version in whole:
+            if version.recent:
+                keep(version.key, Why.RECENT)
+    yield from found.items()
+
+
+def _pinned(
+    pin: Pin, by_model: Mapping[str, list[VersionFact]], versions: Iterable[VersionFact]
+) -> Iterator[VersionFact]:
+    """A model that the ledger has under another name yet is any of them."""
+    among = by_model.get(pin.model) or versions
+    for version in among:
+        if pin.number is None or version.key.number == pin.number:
+            yield version
+
+
+def _before(versions: Iterable[VersionFact], number: int) -> Iterator[VersionFact]:
+    """Those to go back to from `number`: all down to the newest good one."""
+    return _up_to_good(v for v in versions if v.key.number < number and not v.freed)
+
+
+def _up_to_good(newest_first: Iterable[VersionFact]) -> Iterator[VersionFact]:
+    first = True
+    for version in newest_first:
+        if first or version.good:
+            yield version
+        first = False
+        if version.good:
+            return
+
+
+def _kept_runs(known: Known, versions: Mapping[VersionKey, Kept]) -> dict[RunKey, Kept]:
+    needed = {
+        run: kept.address
+        for version in known.versions
+        if (kept := versions.get(version.key)) is not None
+        for run in version.runs
+    }
+    found: dict[RunKey, Kept] = {}
+    for run in known.runs:
+        key = run.key
+        if run.freed:
+            continue
+        if key in known.wanted:
+            why, by = Why.WANTED, ""
+        elif key in known.heads:
+            why, by = Why.LAST, ""
+        elif key in needed:
+            why, by = Why.NEEDED, needed[key]
+        elif run.commit in known.tips:
+            why, by = Why.COMMIT, known.tips[run.commit]
+        elif run.recent:
+            why, by = Why.RECENT, ""
+        else:
+            continue
+        found[key] = Kept(address_of(key), why, by)
+    return found
+
+
+def _needed(
+    known: Known, versions: Mapping[VersionKey, Kept], runs: Mapping[RunKey, Kept]
+) -> frozenset[str]:
+    needed = set(known.named)
+    for run in known.runs:
+        if run.key in runs:
+            needed |= run.wrote | run.read
+    for version in known.versions:
+        if version.key in versions and version.artifact:
+            needed.add(version.artifact)
+    return _expand(needed, known.lists)
+
+
+def _lost_folders(known: Known, needed: frozenset[str]) -> int:
+    """Needed folders that this repository made, and that nobody has the list of."""
+    made = known.made.union(*(run.wrote for run in known.runs), known.data)
+    folders = {md5 for md5 in needed if md5.endswith(_FOLDER)}
+    return len((folders & made) - known.lists.keys())
+
+
+def _candidates(known: Known, rules: Rules, *, whole: bool) -> frozenset[str]:
+    """What this repository made; without `whole`, no file that is only known as part of a folder.
+
+    A needed folder whose list is lost may hold any of these.
+    """
+    made = known.made.union(*(run.wrote for run in known.runs))
+    read = frozenset().union(*(run.read for run in known.runs))
+    data = known.data | (read - made)
+    found = made | data if rules.data else made
+    if whole:
+        found = _expand(found, known.lists) | known.left
+    else:
+        found = frozenset(md5 for md5 in found if not md5.endswith(_FOLDER))
+    return found if rules.data else found - _expand(data, known.lists)
+
+
+def _familiar(known: Known, needed: frozenset[str]) -> frozenset[str]:
+    """Every object that something here knows."""
+    runs = (run.wrote | run.read for run in known.runs)
+    named = known.made | known.data | known.mentioned | known.left
+    return _expand(named.union(*runs), known.lists) | needed
+
+
+def _expand(md5s: Iterable[str], lists: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
+    found = set(md5s)
+    for md5 in [*found]:
+        if md5.endswith(_FOLDER):
+            found.update(lists.get(md5, ()))
+    return frozenset(found)
+
+
+def _removal(place: Place, free: frozenset[str], familiar: frozenset[str], rules: Rules) -> Removal:
+    sizes = place.sizes
+    strangers = [md5 for md5 in sizes if md5 not in familiar]
+    objects = tuple(sorted(md5 for md5 in sizes if md5 in free))
+    refused = ""
+    if place.name == STORAGE and strangers and objects and not rules.shared:
+        objects = ()
+        refused = "it has objects that nothing here knows, so others may keep data in it"
+    away = set(objects) | set(strangers)
+    kept = [size for md5, size in sizes.items() if md5 not in away]
+    return Removal(
+        name=place.name,
+        where=place.where,
+        objects=objects,
+        sizes=tuple(sizes[md5] for md5 in objects),
+        strangers=len(strangers),
+        strangers_size=sum(sizes[md5] for md5 in strangers),
+        kept=len(kept),
+        kept_size=sum(kept),
+        refused=refused,
+    )
+
+
+def _gone(known: Known, removals: Iterable[Removal]) -> frozenset[str]:
+    """What is nowhere any more afterwards."""
+    gone: set[str] = set()
+    stays: set[str] = set()
+    for place, removal in zip(known.places, removals, strict=True):
+        gone.update(removal.objects)
+        stays.update(place.sizes.keys() - set(removal.objects))
+    return frozenset(gone - stays)
+
+
+def _freed(
+    known: Known,
+    removals: tuple[Removal, ...],
+    versions: tuple[VersionKey, ...],
+    runs: tuple[RunKey, ...],
+) -> Iterator[Freed]:
+    """By model; an object of two models counts for the first."""
+    sizes: dict[str, int] = {}
+    for place, removal in zip(known.places, removals, strict=True):
+        for md5 in removal.objects:
+            sizes[md5] = sizes.get(md5, 0) + place.sizes[md5]
+    wrote: dict[str, set[str]] = {}
+    for run in known.runs:
+        wrote.setdefault(run.key.model, set()).update(_expand(run.wrote, known.lists))
+    for model in sorted(wrote):
+        mine = {md5: sizes.pop(md5) for md5 in wrote[model] & sizes.keys()}
+        numbers = tuple(key.number for key in versions if key.model == model)
+        count = sum(key.model == model for key in runs)
+        if mine or numbers or count:
+            yield Freed(f"model.{model}", numbers, count, len(mine), sum(mine.values()))
+    data = _expand(known.data, known.lists) & sizes.keys()
+    for address, md5s in (("data", data), ("earlier commits", sizes.keys() - data)):
+        if md5s:
+            yield Freed(address, (), 0, len(md5s), sum(sizes[md5] for md5 in md5s))
+
+
+def _old_files(known: Known, versions: Mapping[VersionKey, Kept]) -> Iterator[OldFile]:
+    for release in sorted(known.releases, key=lambda release: release.path):
+        used = release.in_use or release.recent or release.digest in known.serving
+        if not used and release.version not in versions:
+            yield OldFile("release", release.path, release.size)
+    for log in sorted(known.logs, key=lambda log: log.path):
+        if not log.recent:
+            yield OldFile("logs", log.path, log.size)
+
+
+def _told(
+    known: Known,
+    versions: Mapping[VersionKey, Kept],
+    runs: Mapping[RunKey, Kept],
+    needed: frozenset[str],
+) -> Iterator[Kept]:
+    """Versions and runs that stay, in order; those without files stay for nothing."""
+    for version in sorted(known.versions, key=lambda version: version.key):
+        kept = versions.get(version.key)
+        if kept is not None:
+            yield kept
+        elif not version.freed and version.artifact in needed:
+            yield Kept(f"model.{version.key.model}@{version.key.number}", Why.NEEDED)
+    for run in sorted(known.runs, key=lambda run: run.key):
+        kept = runs.get(run.key)
+        if kept is not None:
+            yield kept
