@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
+from mlspec.atomic import write_together
 from mlspec.dvc.settings import Unusual
 from mlspec.git import Git
 
@@ -77,18 +78,10 @@ class Scm:
 
     def ignore(self, path: str) -> None:
         """Add a line for `path` to the `.gitignore` beside it."""
-        text = self._text(self._beside(path))
+        file = self._beside(path)
+        text = self._text(file)
         start = "" if not text or text.endswith("\n") else "\n"
-        line = f"{start}{_entry(path)}\n".encode()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        descriptor = os.open(self._beside(path), flags, 0o666)
-        try:
-            size = os.fstat(descriptor).st_size
-            if os.write(descriptor, line) != len(line):
-                os.ftruncate(descriptor, size)
-                raise OSError(28, os.strerror(28), self._beside(path))
-        finally:
-            os.close(descriptor)
+        write_together({file: f"{text}{start}{_entry(path)}\n".encode()})
 
     def _text(self, path: str) -> str:
         try:
