@@ -64,6 +64,9 @@ POLL = 0.05
 class World(Protocol):
     """What an apply asks and tells while it goes on, one call at a time."""
 
+    def guard(self, step: Step) -> None:
+        """Raise if this apply may not do the step any more."""
+
     def look(self, address: str) -> Facts:
         """A new survey of what the step at `address` is about."""
 
@@ -329,6 +332,7 @@ class _Apply:
                     return Outcome(step, Status.UNCHANGED, "as it was before"), nothing
                 _check_same(step, now)
                 step = now
+            self._world.guard(step)
             change = PROVIDERS[kind].apply(step, context)
         except MlspecError as error:
             return _failure(step, error), nothing

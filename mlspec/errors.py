@@ -9,6 +9,7 @@ Everything that ends a command is an :class:`MlspecError`::
     ├── SpecError               1   one or more diagnostics
     ├── GateFailed              3
     ├── Locked                  4
+    │   └── LockLost            4
     ├── RemoteUnreachable       5
     ├── RolledBack              6
     └── Degraded                7
@@ -125,6 +126,10 @@ class Locked(MlspecError):
     """Another apply holds the lock."""
 
     exit_code = ExitCode.LOCKED
+
+
+class LockLost(Locked):
+    """This apply held the lock, and another took it over meanwhile."""
 
 
 class RemoteUnreachable(MlspecError):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from mlspec.commands.apply import carry_out, confirm
 from mlspec.ledger.lock import acquire
 from mlspec.plan import Report
-from mlspec.reconcile import open_project
+from mlspec.reconcile import locked_plan, open_project
 from mlspec.render.console import Console
 from mlspec.render.plan_text import render_plan
 from mlspec.render.progress import render_report
@@ -15,9 +17,14 @@ from mlspec.render.progress import render_report
 
 def destroy(start: Path, console: Console, *, yes: bool, as_json: bool, lock_timeout: float) -> int:
     """Delete what is deployed; 0 when nothing is left."""
-    with open_project(start) as project, acquire(project.git, lock_timeout):
+    deadline = time.monotonic() + lock_timeout
+    with ExitStack() as stack:
+        project = stack.enter_context(open_project(start))
+        holder = stack.enter_context(acquire(project.git, lock_timeout))
         project.ledger.sync()
-        made = project.destroy_plan()
+        plan = project.destroy_plan
+        locked = locked_plan(project, plan, holder, deadline=deadline, note=console.note)
+        made = stack.enter_context(locked)
         if not as_json:
             console.say("Nothing is deployed." if made.empty else render_plan(made, console.style))
         report = Report(())

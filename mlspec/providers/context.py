@@ -72,6 +72,8 @@ class Context:
     logs: Path
     source: Source
     place: str
+    token: int = 0
+    """Of the lock that is held: who saw a higher one obeys no lower one. 0 without a remote."""
     executors: Executors | None = None
     """Other machines, where there are any."""
     stop: Stop = field(default_factory=Stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from mlspec.atomic import make_own_folder
@@ -77,7 +78,9 @@ def _deploy(resource: DeploymentResource, version: Version, context: Context) ->
         resource.settings,
         context.source.time,
     )
-    target_of(context.root, resource).deploy(resource.name, release, resource.smoke)
+    target_of(context.root, resource).deploy(
+        resource.name, replace(release, token=context.token), resource.smoke
+    )
 
 
 def _artifact(version: Version, context: Context) -> Path:

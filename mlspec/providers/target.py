@@ -31,6 +31,8 @@ class Release:
     capture: float | None
     settings: Mapping[str, Any] = field(default_factory=dict)
     """All that it was made with, as of a deployment's resource; nothing if that is not known."""
+    token: int = 0
+    """Of the lock under which it is deployed. A target that saw a higher one refuses it."""
 
 
 @dataclass(frozen=True, slots=True)

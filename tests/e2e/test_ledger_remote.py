@@ -14,8 +14,8 @@ from mlspec.errors import MlspecError, RemoteUnreachable
 from mlspec.git import Git
 from mlspec.ledger.entry import Entry
 from mlspec.ledger.history import log
-from mlspec.ledger.paths import state_path
-from mlspec.ledger.records import ModelState
+from mlspec.ledger.paths import deployment_path, run_path, state_path
+from mlspec.ledger.records import Deployed, ModelState, Run
 from mlspec.ledger.state import load_recorded
 from mlspec.ledger.store import FETCHED, REF, Ledger, LedgerMoved
 
@@ -163,11 +163,40 @@ def test_records_about_the_same_thing_are_refused(remote: Git) -> None:
     assert remote.refs(REF) == {REF: published}
     assert two.reload() == kept
 
-    way_out = raised.value.hint.partition(": ")[2].split()
-    assert way_out[0] == "git"
-    two.git.run(*way_out[1:])
-    assert two.sync() == published
+    assert "apply again" in raised.value.hint
+    before = log(two)
+    two.sync()
     assert versions(two) == {"risk": 1}
+    assert [entry.serial for entry in log(two)] == [2, 1]
+    assert "not kept" in log(two)[0].detail
+    assert log(two)[0].who == before[0].who
+    assert two.publish() == remote.refs(REF)[REF]
+
+
+def test_what_follows_from_a_record_that_gives_way_goes_with_it(remote: Git) -> None:
+    one, two = clone(remote, "one"), clone(remote, "two")
+    run, fingerprint = run_path("risk", "train", "a" * 32), "a" * 32
+    made = Run(stage="train", fingerprint=fingerprint, entry={}, seconds=1, commit="")
+    live = Deployed(
+        deployment="api",
+        target="local",
+        model="risk",
+        version=1,
+        release="r",
+        status="serving",
+        place="here",
+    )
+    write(one, "risk", 1)
+    one.publish()
+    two.record({run: made, state_path("risk"): ModelState(runs={"train": fingerprint})}, APPLY)
+    two.record({deployment_path("api", "local"): live}, APPLY)
+    two.record({deployment_path("web", "local"): live.model_copy(update={"model": "x"})}, APPLY)
+    two.sync()
+    assert two.read(run) is not None
+    assert two.read(deployment_path("api", "local")) is None
+    assert two.read(deployment_path("web", "local")) is not None
+    assert versions(two) == {"risk": 1}
+    assert ["not kept" in entry.detail for entry in log(two)] == [False, True, True, False]
 
 
 def test_clones_that_write_at_the_same_time(remote: Git) -> None:

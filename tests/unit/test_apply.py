@@ -23,6 +23,7 @@ from mlspec.errors import (
     ExitCode,
     GateFailed,
     Interrupted,
+    LockLost,
     MlspecError,
     RemoteUnreachable,
     RolledBack,
@@ -59,6 +60,7 @@ class World:
     looks: list[str] = field(default_factory=list)
     stages: dict[str, Stage] = field(default_factory=dict)
     stop: Stop = field(default_factory=Stop)
+    refused: set[str] = field(default_factory=set)
 
     def apply(self, step: Step, context: Any) -> Change:
         self.done.append(f"{step.address} {step.action}")
@@ -66,6 +68,10 @@ class World:
         if hand is None:
             return Change("well", {step.address: STATE})
         return hand(context) if signature(hand).parameters else hand()
+
+    def guard(self, step: Step) -> None:
+        if step.address in self.refused:
+            raise LockLost("lost")
 
     def look(self, address: str) -> Any:
         self.looks.append(address)

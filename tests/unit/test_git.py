@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlspec.errors import ExitCode, MlspecError, RemoteUnreachable
-from mlspec.git import Git, GitError, repository
+from mlspec.git import Git, GitError
 
 
 @pytest.fixture(autouse=True)
@@ -196,7 +196,7 @@ def test_a_remote_that_is_not_there(git: Git, tmp_path: Path) -> None:
 
 def test_a_remote_that_does_not_answer(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_SSH_COMMAND", "sh -c 'sleep 30'")
-    monkeypatch.setattr(repository, "NETWORK_TIMEOUT", 0.3)
+    monkeypatch.setattr(git, "patience", 0.3)
     with pytest.raises(RemoteUnreachable, match="did not end within"):
         git.fetch("ssh://nobody@localhost/x", "refs/x/y", "refs/x/z")
 

@@ -100,7 +100,8 @@ class LocalTarget:
         # An HTTP client costs half of the import of this module, and planning observes targets.
         from mlspec.providers.local.smoke import SmokeFailed, check_smoke
 
-        candidate = ask(do="deploy", launch=_launch(release, self.drain_seconds), port=self.port)
+        launch = _launch(release, self.drain_seconds)
+        candidate = ask(do="deploy", launch=launch, port=self.port, token=release.token)
         try:
             ask(do="await", seconds=self.ready_seconds)
             check_smoke(candidate["private"], smoke)

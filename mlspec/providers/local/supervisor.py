@@ -4,7 +4,8 @@ A daemon of its own session, so it outlives the command that starts it. It owns 
 starts workers, starts crashed ones again, and switches between releases. Commands are lines of JSON
 on a Unix socket, each answered by one line with `ok`, and `problem` if that is false::
 
-    {"do": "deploy", "launch": {...}, "port": 3000}   start a candidate beside what serves
+    {"do": "deploy", "launch": {...}, "port": 3000, "token": 7}
+                                                      start a candidate beside what serves
     {"do": "await", "seconds": 60}                    until all workers of the candidate are ready
     {"do": "discard"}                                 end it
     {"do": "activate"}                                it takes the port, what served drains
@@ -13,7 +14,9 @@ on a Unix socket, each answered by one line with `ok`, and `problem` if that is 
     {"do": "stop"}                                    drain all workers and end
 
 A candidate is discarded when the connection that asked for it closes, or after two minutes: an
-apply that was killed leaves nothing behind. Only the standard library is imported.
+apply that was killed leaves nothing behind. A token is that of the lock of the apply that asks: a
+lower one than the highest so far is that of an apply that lost the lock, and is refused; 0 is none.
+Only the standard library is imported.
 """
 
 from __future__ import annotations
@@ -84,6 +87,8 @@ class Supervisor:
         self._started = 0
         self._since = ""
         self._before = load_state(run_dir) or {}
+        self._token = int(self._before.get("token", 0))
+        self._candidate_token = 0
         self._stopping = False
         self._orphaned: asyncio.Task[None] | None = None
         self._done = asyncio.Event()
@@ -144,7 +149,11 @@ class Supervisor:
     async def _obey(self, command: Mapping[str, Any]) -> Mapping[str, Any]:
         match command["do"]:
             case "deploy":
-                return await self._deploy(Launch(**command["launch"]), command["port"])
+                token = command.get("token", 0)
+                self._check_token(token)
+                answer = await self._deploy(Launch(**command["launch"]), command["port"])
+                self._candidate_token = token
+                return answer
             case "await":
                 return await self._await_candidate(command["seconds"])
             case "discard":
@@ -209,6 +218,13 @@ class Supervisor:
             "log_start": log_start,
         }
 
+    def _check_token(self, token: int) -> None:
+        if 0 < token < self._token:
+            raise Refused(
+                f"an apply has lost the lock: its token is {token}, and {self._token} was seen"
+            )
+        self._token = max(self._token, token)
+
     async def _hear_who_left(self) -> None:
         """An apply that was killed takes its candidate along, but that may not be heard yet."""
         limit = time.monotonic() + HANDOVER_SECONDS
@@ -244,6 +260,7 @@ class Supervisor:
         candidate = self._candidate
         if not candidate:
             raise Refused("there is no candidate; one is kept for two minutes")
+        self._check_token(self._candidate_token)
         try:
             candidate.listener.listen(BACKLOG)
         except OSError as error:
@@ -340,6 +357,7 @@ class Supervisor:
             "status": status,
             "pid": os.getpid(),
             "port": self._port,
+            "token": self._token,
             "deployment": self._settings.deployment,
             "target": self._settings.target,
             "control": str(self._sockets / CONTROL),
