@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,12 @@ from mlspec.following.telemetry import Board
 from mlspec.git import Git
 from mlspec.ledger.entry import iso_time, make_entry
 from mlspec.ledger.history import log
-from mlspec.ledger.lock import acquire
+from mlspec.ledger.lock import Holder, acquire
 from mlspec.ledger.store import Ledger
 from mlspec.plan import Plan, Report, Status
 from mlspec.planner import check_deletes
 from mlspec.planner.drift import Drift, heal_steps
-from mlspec.reconcile import Project, apply_project, open_project, settle
+from mlspec.reconcile import Project, apply_project, locked_plan, open_project, settle
 from mlspec.spec.show import redact
 
 COMMAND = "reconcile"
@@ -225,10 +226,10 @@ class Agent:
         began, resumed = time.monotonic(), memory.busy == commit
         subject = clone.subject(commit)
         try:
-            with acquire(clone.git):
+            with acquire(clone.git) as holder:
                 self._tell("applying", f"{commit[:9]} {subject}", commit=commit, subject=subject)
                 memory = self._keep(clone, _begun(memory, commit))
-                kept, result = self._attempt(clone, memory, commit)
+                kept, result = self._attempt(clone, memory, commit, holder)
                 if result.ending.untouched and memory.at:
                     clone.back(memory.at, kept)
                 memory = load_memory(clone.root, clone.remote, clone.branch)
@@ -240,15 +241,18 @@ class Agent:
             self._tell("postponed", f"{commit[:9]} is postponed: {error.message}", **data)
             return None
 
-    def _attempt(self, clone: Clone, memory: Memory, commit: str) -> tuple[Kept, _Result]:
+    def _attempt(
+        self, clone: Clone, memory: Memory, commit: str, holder: Holder
+    ) -> tuple[Kept, _Result]:
         """Check the commit out and apply it; raises what only asks for another try."""
         kept: Kept = {}
         begun = False
         try:
             kept = clone.go(commit)
-            with open_project(clone.root) as project:
+            with ExitStack() as stack:
+                project = stack.enter_context(open_project(clone.root))
                 project.ledger.sync()
-                plan = project.plan()
+                plan = stack.enter_context(self._locked(project, project.plan, holder))
                 check_deletes(
                     plan,
                     project.loaded.spec,
@@ -277,6 +281,8 @@ class Agent:
             return kept, _Result(Ending.FAILED, unusable(error).message, ExitCode.ERROR)
         if report.exit_code == ExitCode.UNREACHABLE:
             raise RemoteUnreachable(_summary(report))
+        if report.exit_code == ExitCode.LOCKED:
+            raise Locked(_summary(report))
         code = report.exit_code
         return kept, _Result(ending_of(code), _summary(report), code)
 
@@ -379,16 +385,29 @@ class Agent:
         return found
 
     def _heal(self, clone: Clone, *, alone: bool) -> Report:
-        with acquire(clone.git), open_project(clone.root) as project:
+        with ExitStack() as stack:
+            holder = stack.enter_context(acquire(clone.git))
+            project = stack.enter_context(open_project(clone.root))
             project.ledger.alone = alone
             project.ledger.sync()
-            plan = project.plan()
-            found = project.drifts(plan)
-            steps = heal_steps(plan.steps, found, deletes=self._choices.allow_delete)
-            healing = replace(plan, steps=tuple(steps))
+
+            def find_healing() -> Plan:
+                plan = project.plan()
+                found = project.drifts(plan)
+                steps = heal_steps(plan.steps, found, deletes=self._choices.allow_delete)
+                return replace(plan, steps=tuple(steps))
+
+            healing = stack.enter_context(self._locked(project, find_healing, holder))
             if healing.empty:
                 return Report(())
             return self._carry_out(project, healing)
+
+    def _locked(
+        self, project: Project, plan: Callable[[], Plan], holder: Holder
+    ) -> AbstractContextManager[Plan]:
+        """The plan, with the lock at the remote; the agent does not wait for it but comes again."""
+        note = partial(self._tell, "warning")
+        return locked_plan(project, plan, holder, deadline=time.monotonic(), note=note)
 
     def _carry_out(self, project: Project, plan: Plan) -> Report:
         return apply_project(
