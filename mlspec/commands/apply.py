@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mlspec.apply import ONE_BY_ONE, Pace
 from mlspec.commands.failures import keep_failures, load_failures
 from mlspec.commands.saved import SavedPlan, load_saved_plan
+from mlspec.commands.stale import find_moved
 from mlspec.errors import MlspecError
 from mlspec.executors.capacity import count_cpus
 from mlspec.ledger.lock import acquire
 from mlspec.plan import Plan, Report
 from mlspec.planner import Leave, check_deletes
-from mlspec.reconcile import Project, apply_project, open_project, settle
+from mlspec.reconcile import Project, apply_project, locked_plan, open_project, settle
 from mlspec.render.console import Console
 from mlspec.render.plan_text import render_plan
 from mlspec.render.progress import Progress, render_report
@@ -48,10 +52,15 @@ def apply(start: Path, console: Console, options: ApplyOptions) -> int:
         hint = "leave --select out, or select when you plan: `mlspec plan --select EXPR --out FILE`"
         raise MlspecError("a saved plan is applied whole", hint=hint)
     select = saved.select if saved is not None else options.select
-    with open_project(start, select) as project, acquire(project.git, options.lock_timeout):
+    deadline = time.monotonic() + options.lock_timeout
+    with ExitStack() as stack:
+        project = stack.enter_context(open_project(start, select))
+        holder = stack.enter_context(acquire(project.git, options.lock_timeout))
         project.ledger.sync()
         project.leave = Leave(adopt=options.adopt or (saved is not None and saved.adopts))
-        made = _plan(project, saved)
+        plan = partial(_plan, project, saved)
+        locked = locked_plan(project, plan, holder, deadline=deadline, note=console.note)
+        made = stack.enter_context(locked)
         if made.empty:
             settle(project)
             if options.as_json:
@@ -87,7 +96,7 @@ def _plan(project: Project, saved: SavedPlan | None) -> Plan:
         made = project.plan()
     except SelectionError as error:
         raise saved.stale("what it selects") from error
-    saved.check_current(made)
+    saved.check_current(made, partial(find_moved, project, saved.body, made))
     return made
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,21 +36,25 @@ class SavedPlan:
         selection = self.body.get("selection")
         return (selection,) if isinstance(selection, str) and selection else ()
 
-    def check_current(self, now: Plan) -> None:
-        """Raise :class:`MlspecError` if it is not what is planned `now`."""
+    def check_current(self, now: Plan, find_moved: Callable[[], Iterable[str]] = tuple) -> None:
+        """Raise :class:`MlspecError` if it is not what is planned `now`.
+
+        `find_moved` says more of what changed since, a line each.
+        """
         if self.body == now.as_dict():
             if self.text != render_saved(now.as_dict()):
                 raise self.altered
             return
         base, current = self.body["base"], now.as_dict()["base"]
         moved = [name for name in ("spec", "commit", "ledger") if base.get(name) != current[name]]
-        files = "the files of the repository" + (", or what it selects," if self.select else "")
-        raise self.stale(" and ".join(f"the {name}" for name in moved) or files)
+        selects = " what it selects," if self.select else ""
+        files = f"files of the repository,{selects} or the plan itself"
+        raise self.stale(" and ".join(f"the {name}" for name in moved) or files, find_moved())
 
-    def stale(self, what: str) -> MlspecError:
+    def stale(self, what: str, more: Iterable[str] = ()) -> MlspecError:
         """It cannot be applied any more, for `what` it was made from is another now."""
         message = f"{self.path} is stale: {what} changed since it was planned"
-        return MlspecError(message, hint=_HINT)
+        return MlspecError("\n".join([message, *more]), hint=_HINT)
 
     @property
     def altered(self) -> MlspecError:
@@ -83,9 +87,9 @@ def load_saved_plan(path: Path) -> SavedPlan:
     except OSError as error:
         raise MlspecError(f"cannot read the plan {path}: {error.strerror}", hint=_HINT) from error
     except (ValueError, RecursionError) as error:
-        raise MlspecError(f"{path} is not a saved plan", hint=_HINT) from error
+        raise MlspecError(f"{path} is not a saved plan, or was altered", hint=_HINT) from error
     if not isinstance(body, dict) or "digest" not in body:
-        raise MlspecError(f"{path} is not a saved plan", hint=_HINT)
+        raise MlspecError(f"{path} is not a saved plan, or was altered", hint=_HINT)
     saved = SavedPlan(path, body, text)
     if not saved.whole:
         raise saved.altered

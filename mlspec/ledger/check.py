@@ -129,7 +129,9 @@ class LedgerCheck:
 
     def _commit(self, oid: str) -> Commit:
         """A commit, with all that its tree holds read and compared with its digest."""
-        self._check_object(oid, "commit")
+        headers = self._check_object(oid, "commit").partition(b"\n\n")[0]
+        if headers.count(b"\nparent ") > 1:
+            raise MlspecError(f"the ledger's commit {oid} is a merge: it is a chain", hint=RECOVER)
         commit = self._objects.commit(oid)
         self._check_tree(commit.tree)
         return commit
@@ -145,7 +147,8 @@ class LedgerCheck:
                 self._check_object(node.oid, "blob")
         self._whole.add(oid)
 
-    def _check_object(self, oid: str, kind: str) -> None:
+    def _check_object(self, oid: str, kind: str) -> bytes:
+        """Its content, which has the digest that is its id."""
         found = self._git.objects.get(oid)
         if found is None or found.kind != kind:
             raise MlspecError(f"the ledger's {kind} {oid} is missing", hint=RECOVER)
@@ -155,6 +158,7 @@ class LedgerCheck:
             raise MlspecError(f"the ledger's {kind} {oid} was altered", hint=RECOVER)
         if kind == "blob":
             self._whole.add(oid)
+        return found.data
 
 
 def _misplaced(path: str, why: str) -> Problem:
