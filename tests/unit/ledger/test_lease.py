@@ -1,0 +1,402 @@
+"""The lock at the remote: who may have it when, and what a holder may do that lost it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mlspec.commands.unlock import unlock
+from mlspec.errors import ExitCode, Locked, LockLost, MlspecError, RemoteUnreachable
+from mlspec.git import Git
+from mlspec.ledger import lease as module
+from mlspec.ledger.entry import Entry
+from mlspec.ledger.lease import (
+    REF,
+    Lease,
+    Lock,
+    Seen,
+    find_holder,
+    hold,
+    lease_seconds,
+    load_lock,
+    may_take,
+    still_seen,
+)
+from mlspec.ledger.lock import Holder, acquire
+from mlspec.ledger.paths import state_path
+from mlspec.ledger.records import ModelState
+from mlspec.ledger.store import REF as LEDGER
+from mlspec.ledger.store import Ledger
+from mlspec.render.console import Console
+
+HOLDER = Holder(
+    holder="Ada <ada@example.org>",
+    host="elsewhere",
+    pid=1,
+    since="2026-01-31T12:00:00Z",
+    run_url="https://gitlab.example/j/7",
+    id="a" * 32,
+)
+LONG = 3600.0
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Git:
+    subprocess.run(["git", "init", "--quiet", "--bare", tmp_path / "remote.git"], check=True)
+    return Git(tmp_path / "remote.git")
+
+
+@pytest.fixture
+def clone(remote: Git, tmp_path: Path) -> Callable[[str], Git]:
+    def clone(name: str) -> Git:
+        root = tmp_path / name
+        command = ["git", "clone", "--quiet", remote.root, root]
+        subprocess.run(command, check=True, capture_output=True)
+        return Git(root)
+
+    return clone
+
+
+Clone = Callable[[str], Git]
+
+
+class Holding:
+    """The lock of a clone and that at the remote, held in a thread of its own."""
+
+    def __init__(self, git: Git, holder: Holder | None = None, *, at_least: int = 0) -> None:
+        self.notes: list[str] = []
+        self._local = acquire(git)
+        self.holder = self._local.__enter__()
+        self._remote = hold(
+            git, holder or self.holder, timeout=0, at_least=at_least, note=self.notes.append
+        )
+        try:
+            lease = self._remote.__enter__()
+        except BaseException:
+            self._local.__exit__(None, None, None)
+            raise
+        assert lease is not None
+        self.lease: Lease = lease
+
+    def vanish(self) -> None:
+        """As if the machine was gone: nothing is given back nor renewed."""
+        self.lease._over.set()
+        self._local.__exit__(None, None, None)
+
+    def end(self) -> None:
+        self._remote.__exit__(None, None, None)
+        self._local.__exit__(None, None, None)
+
+
+def said(remote: Git) -> Lock:
+    found = remote.objects.get(REF)
+    assert found is not None
+    return load_lock(found.data)
+
+
+def write(ledger: Ledger, model: str) -> str:
+    return ledger.record({state_path(model): ModelState(version=1)}, Entry(command="apply"))
+
+
+# Who may have it ----------------------------------------------------------------------------------
+
+
+def test_it_is_taken_over_after_a_whole_lease_without_a_renewal() -> None:
+    held = Lock(token=3, holder=HOLDER, lease=60.0, file="boot:1:2")
+    seen = still_seen(None, "one", 1000.0, "boot")
+    assert not may_take(held, still_seen(seen, "one", 1059.9, "boot"), 1059.9, "boot:1:3")
+    assert may_take(held, still_seen(seen, "one", 1060.0, "boot"), 1060.0, "boot:1:3")
+    renewed = still_seen(seen, "two", 1059.9, "boot")
+    assert not may_take(held, renewed, 1119.8, "boot:1:3")
+    assert may_take(held.freed, renewed, 1059.9, "boot:1:3")
+
+
+def test_a_clock_that_began_anew_has_seen_nothing() -> None:
+    seen = Seen("one", 1000.0, "boot")
+    assert still_seen(seen, "one", 5000.0, "boot") == seen
+    assert still_seen(seen, "one", 5000.0, "other").since == 5000.0
+    assert still_seen(seen, "one", 10.0, "boot").since == 10.0
+
+
+def test_who_has_locked_the_holders_file_need_not_wait() -> None:
+    held = Lock(token=3, holder=HOLDER, lease=60.0, file="boot:1:2")
+    seen = Seen("one", 1000.0, "boot")
+    assert may_take(held, seen, 1000.0, "boot:1:2")
+    assert not may_take(replace(held, file=""), seen, 1000.0, "")
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
+def test_a_lease_that_is_none(clone: Clone, seconds: str) -> None:
+    git = clone("one")
+    git.run("config", "mlspec.lease", seconds)
+    with pytest.raises(MlspecError, match=r"mlspec\.lease is"):
+        lease_seconds(git)
+
+
+def test_the_choice_of_no_lock_at_the_remote(remote: Git, clone: Clone) -> None:
+    git = clone("one")
+    assert lease_seconds(git) == module.LEASE
+    git.run("config", "mlspec.lock", "local")
+    git = Git(git.root)
+    with acquire(git) as holder, hold(git, holder, timeout=0, at_least=0, note=print) as lease:
+        assert lease is None
+    assert remote.refs(REF) == {}
+    git.run("config", "mlspec.lock", "none")
+    with pytest.raises(MlspecError, match=r"mlspec\.lock is 'none'"):
+        lease_seconds(Git(git.root))
+
+
+def test_without_a_remote_there_is_none(git: Git) -> None:
+    with acquire(git) as holder, hold(git, holder, timeout=0, at_least=0, note=print) as lease:
+        assert lease is None
+
+
+# Holding it ---------------------------------------------------------------------------------------
+
+
+def test_the_holder_is_named(clone: Clone) -> None:
+    one, two = clone("one"), clone("two")
+    held = Holding(one, HOLDER)
+    with pytest.raises(Locked) as raised:
+        Holding(two)
+    for part in ("'origin'", HOLDER.holder, HOLDER.host, HOLDER.run_url, HOLDER.since):
+        assert part in raised.value.message
+    assert f"mlspec unlock {HOLDER.id}" in raised.value.hint
+    assert raised.value.exit_code is ExitCode.LOCKED
+    assert find_holder(two) == HOLDER
+    held.end()
+    assert find_holder(two) is None
+    other = Holding(two)
+    assert other.lease.token == held.lease.token + 1
+    other.end()
+    assert one.refs(REF) == two.refs(REF) == {}
+
+
+def test_tokens_go_up_whatever_becomes_of_the_ref(remote: Git, clone: Clone) -> None:
+    git = clone("one")
+    tokens = []
+    for serial in (0, 0, 7):
+        held = Holding(git, at_least=serial)
+        tokens.append(held.lease.token)
+        held.end()
+    assert tokens == [1, 2, 8]
+    remote.run("update-ref", "-d", REF)
+    held = Holding(git, at_least=9)
+    assert held.lease.token == 10
+    held.end()
+
+
+def test_it_is_renewed_while_it_is_held(remote: Git, clone: Clone) -> None:
+    git = clone("one")
+    git.run("config", "mlspec.lease", "0.1")
+    held = Holding(Git(git.root))
+    done = threading.Event()
+    for _ in range(600):
+        if said(remote).renewals >= 3:
+            break
+        done.wait(0.1)
+    assert said(remote).renewals >= 3
+    assert said(remote).token == held.lease.token
+    held.end()
+    loose = [*(git.common_dir / "objects").glob("??/*")]
+    assert len(loose) <= 4  # not one for each renewal
+
+
+def test_waiting_for_one_that_is_gone(clone: Clone) -> None:
+    one, two = clone("one"), clone("two")
+    one.run("config", "mlspec.lease", "0.3")
+    held = Holding(Git(one.root))
+    held.vanish()
+    with acquire(two) as holder, hold(two, holder, timeout=60, at_least=0, note=print) as lease:
+        assert lease is not None
+        assert lease.token == held.lease.token + 1
+    held.lease._over.clear()
+    with pytest.raises(LockLost):
+        held.lease.renew()
+
+
+def test_what_was_seen_before_counts(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = clone("one"), clone("two")
+    Holding(one, HOLDER).vanish()
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    with pytest.raises(Locked):
+        Holding(two)
+    now[0] += module.LEASE - 1
+    with pytest.raises(Locked):
+        Holding(two)
+    now[0] += 1
+    Holding(two).end()
+
+
+def test_the_same_clone_need_not_wait(clone: Clone) -> None:
+    git = clone("one")
+    held = Holding(git)
+    held.vanish()
+    if not module._BOOT.exists():
+        pytest.skip("this system does not say which start of it this is")
+    again = Holding(git)
+    assert again.lease.token == held.lease.token + 1
+    again.end()
+
+
+# Losing it ----------------------------------------------------------------------------------------
+
+
+def lose(clone: Clone, ledger: Ledger) -> tuple[Holding, Holding]:
+    """The lock of `ledger`, and that of another clone that took it over."""
+    held = Holding(ledger.git, HOLDER)
+    ledger.lease = held.lease
+    other = clone("other")
+    held.lease._place.swap(ledger.git.remote_refs("origin", REF)[REF], Lock(held.lease.token))
+    return held, Holding(other)
+
+
+def test_records_are_refused_without_it(remote: Git, clone: Clone) -> None:
+    ledger = Ledger(clone("one"))
+    write(ledger, "first")
+    ledger.publish()
+    before = remote.refs(LEDGER)
+    held, other = lose(clone, ledger)
+    tip = write(ledger, "second")
+    with pytest.raises(LockLost, match="lost the lock of the remote 'origin'") as raised:
+        ledger.publish()
+    assert raised.value.exit_code is ExitCode.LOCKED
+    assert "apply again" in raised.value.hint
+    assert remote.refs(LEDGER) == before
+    assert ledger.reload() == tip
+    with pytest.raises(LockLost):
+        held.lease.check()
+    with pytest.raises(LockLost):
+        held.lease.check_late()
+    held.end()
+    assert said(remote).token == other.lease.token
+    other.end()
+    ledger.lease = None
+    assert ledger.publish() == tip
+
+
+def test_records_go_with_a_renewal_and_the_last_ones_give_it_back(
+    remote: Git, clone: Clone
+) -> None:
+    ledger = Ledger(clone("one"))
+    held = Holding(ledger.git)
+    ledger.lease = held.lease
+    write(ledger, "first")
+    tip = ledger.publish()
+    assert remote.refs(LEDGER) == {LEDGER: tip}
+    assert said(remote).renewals == 1
+    tip = write(ledger, "second")
+    assert ledger.publish(last=True) == tip
+    assert said(remote).holder is None
+    held.end()
+
+
+def test_a_ledger_that_others_wrote_to_meanwhile(remote: Git, clone: Clone) -> None:
+    ledger, other = Ledger(clone("one")), Ledger(clone("two"))
+    held = Holding(ledger.git)
+    ledger.lease = held.lease
+    write(other, "theirs")
+    other.publish()
+    write(ledger, "ours")
+    tip = ledger.publish()
+    assert remote.refs(LEDGER) == {LEDGER: tip}
+    assert ledger.serial == 2
+    held.end()
+
+
+def test_a_renewal_whose_answer_was_lost(
+    remote: Git, clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(clone("one"))
+    held = Holding(ledger.git)
+    ledger.lease = held.lease
+    push = Git.push_together
+
+    def push_and_break(*arguments: object) -> None:
+        push(*arguments)  # type: ignore[arg-type]
+        raise RemoteUnreachable("the line is cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Git, "push_together", push_and_break)
+        with pytest.raises(RemoteUnreachable):
+            held.lease.renew()
+    tip = write(ledger, "first")
+    assert ledger.publish() == tip
+    assert said(remote).holder == held.holder
+    held.end()
+    assert said(remote).holder is None
+
+
+def test_a_remote_that_can_only_do_one_thing_at_a_time(remote: Git, clone: Clone) -> None:
+    remote.run("config", "receive.advertiseAtomic", "false")
+    ledger = Ledger(clone("one"))
+    held = Holding(ledger.git)
+    ledger.lease = held.lease
+    for name in ("first", "second"):
+        write(ledger, name)
+        tip = ledger.publish()
+    assert remote.refs(LEDGER) == {LEDGER: tip}
+    assert len(held.notes) == 1
+    assert "in one push" in held.notes[0]
+    held.end()
+    held, other = lose(clone, ledger)
+    write(ledger, "third")
+    with pytest.raises(LockLost):
+        ledger.publish()
+    assert remote.refs(LEDGER) == {LEDGER: tip}
+    other.end()
+
+
+def test_a_remote_that_refuses_it(remote: Git, clone: Clone) -> None:
+    hook = remote.root / "hooks/pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    with pytest.raises(MlspecError, match=r"refused the lock: .*hook declined") as raised:
+        Holding(clone("one"))
+    assert "git config mlspec.lock local" in raised.value.hint
+
+
+def test_a_ref_that_is_no_lock(remote: Git, clone: Clone) -> None:
+    git = clone("one")
+    tree = remote.run("mktree")
+    user = ("-c", "user.name=x", "-c", "user.email=x@y")
+    remote.run("update-ref", REF, remote.run(*user, "commit-tree", "-m", "Mine", tree))
+    with pytest.raises(MlspecError, match="is not a lock"):
+        Holding(git)
+
+
+# Unlocking ----------------------------------------------------------------------------------------
+
+
+def test_unlocking_what_another_machine_holds(
+    clone: Clone, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = clone("one"), clone("two")
+    Holding(one, HOLDER).vanish()
+    with pytest.raises(MlspecError, match="the lock is not 'x': it is held by Ada"):
+        unlock(two.root, Console(), lock_id="x")
+    assert unlock(two.root, Console(), lock_id=HOLDER.id) == 0
+    assert "origin was freed; its holder was Ada" in capsys.readouterr().out
+    assert unlock(two.root, Console(), lock_id=HOLDER.id) == 0
+    assert "Nobody" in capsys.readouterr().out
+    held = Holding(two)
+    assert held.lease.token == 2
+    held.end()
+
+
+def test_unlocking_refuses_while_the_holder_lives_here(clone: Clone) -> None:
+    one, two = clone("one"), clone("two")
+    here = replace(HOLDER, host=os.uname().nodename, pid=os.getpid())
+    held = Holding(one, here)
+    with pytest.raises(Locked, match="it lives"):
+        unlock(two.root, Console(), lock_id=here.id)
+    held.lease.check()
+    held.end()
