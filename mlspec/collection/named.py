@@ -17,10 +17,10 @@ from mlspec.dvc.needs import PATTERNS, made_by, named_in
 from mlspec.errors import MlspecError
 from mlspec.git import Git
 from mlspec.git.trees import (
+    Trees,
     Worktree,
     check_all_fetched,
-    files_ever,
-    files_of,
+    every_commit,
     find_tips,
     list_worktrees,
     read_blobs,
@@ -29,8 +29,8 @@ from mlspec.git.trees import (
 from mlspec.planner.garbage import Pin
 
 _SPECS = ("*.yaml", "*.yml")
-_FEW = 50
-"""Tips that are looked at one by one, so that what is kept can be told by the name of each."""
+_FEW = 500
+"""Of so many tips it is told which of them keeps something."""
 _PIN = re.compile(rb"\bpin\b\W{0,3}:")
 _NUMBER = re.compile(rb"(?<![\w.])[1-9][0-9]{0,8}(?![\w.])")
 _NEAR = 500
@@ -79,30 +79,25 @@ def find_named(git: Git, since: int) -> Named:
     for worktree in list_worktrees(git):
         found.need(_checked_out(worktree, PATTERNS), f"the checkout {worktree.path}")
         if worktree.path.resolve() != git.root.resolve():
-            specs = _checked_out(worktree, _SPECS)
-            found.pins += pins_in(specs, f"the checkout {worktree.path}")
-    seen: set[str] = set()
+            here = _checked_out(worktree, _SPECS)
+            found.pins += pins_in(here, f"the checkout {worktree.path}")
     groups = [([oid], name) for oid, name in tips.items()]
     if len(groups) > _FEW:
         groups = [([*tips], "a branch or tag")]
-    groups.append((recent_commits(git, since + 1), "a recent commit"))
+    specs = Trees(git, *_SPECS)
     for commits, name in groups:
-        blobs = files_of(git, commits, PATTERNS)
-        found.need(read_blobs(git, _without(blobs, seen)), name)
-        seen |= blobs.keys()
-    specs_seen: set[str] = set()
-    for commits, name in groups[:-1]:
-        blobs = files_of(git, commits, _SPECS)
-        found.pins += pins_in(read_blobs(git, _without(blobs, specs_seen)), name)
-        specs_seen |= blobs.keys()
-    found.mention(read_blobs(git, _without(files_ever(git, PATTERNS), seen)))
+        found.pins += pins_in(read_blobs(git, specs.new_files(commits)), name)
+    files = Trees(git, *PATTERNS)
+    for commits, name in (*groups, (recent_commits(git, since + 1), "a recent commit")):
+        found.need(read_blobs(git, files.new_files(commits)), name)
+    found.mention(read_blobs(git, files.new_files(every_commit(git))))
     return found
 
 
 def pins_in(files: Iterable[tuple[str, bytes]], where: str) -> Iterator[Pin]:
     """The versions that specs pin; of a spec that is no YAML, every number that may be one."""
-    for _, data in files:
-        if not _PIN.search(data):
+    for path, data in files:
+        if path.endswith("dvc.yaml") or not _PIN.search(data):
             continue
         content = _yaml(data)
         if content is not None:
@@ -172,7 +167,3 @@ def _read(path: Path) -> bytes | None:
         raise MlspecError(
             f"cannot read {path}, which may name what must be kept: {error.strerror}"
         ) from error
-
-
-def _without(blobs: dict[str, str], seen: set[str]) -> dict[str, str]:
-    return {oid: path for oid, path in blobs.items() if oid not in seen}

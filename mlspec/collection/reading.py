@@ -57,25 +57,26 @@ class Shelves:
 
 def find_shelves(root: Path, dvc: Dvc) -> Shelves:
     """The cache of this checkout and the default remote: a folder, or what `dvc` reaches."""
-    own = (root / ".dvc/cache").resolve()
-    if not (root / ".dvc/config").exists():
-        return Shelves({CACHE: FolderShelf(own)})
-    with suppress(Unusual):
-        storage = load_settings(settings_files(root)).storage
-        if storage is not None:
-            return Shelves({CACHE: FolderShelf(own), STORAGE: FolderShelf(storage)})
-    # DVC's settings say more than mlspec writes, or storage is on the network
-    places = dvc.places()
     shelves: dict[str, Shelf] = {}
     alone = []
-    if places["cache"] == str(own):
-        shelves[CACHE] = FolderShelf(own)
+    cache = str((root / ".dvc/cache").resolve())
+    storage: Path | None = None
+    if (root / ".dvc/config").exists():
+        with suppress(Unusual):
+            storage = load_settings(settings_files(root)).storage
+        if storage is not None:
+            shelves[STORAGE] = FolderShelf(storage)
+        else:  # DVC's settings say more than mlspec writes, or storage is on the network
+            places = dvc.places()
+            cache = places["cache"]
+            if places["storage"]:
+                shelves[STORAGE] = RemoteShelf(dvc, places["storage"])
+            else:
+                alone.append("DVC has no default remote that keeps objects by their md5")
+    if cache == str(root.resolve() / ".dvc/cache"):
+        shelves = {CACHE: FolderShelf(Path(cache)), **shelves}
     else:
-        alone.append(f"DVC's cache is {places['cache']}, which other projects may share")
-    if places["storage"]:
-        shelves[STORAGE] = RemoteShelf(dvc, places["storage"])
-    else:
-        alone.append("DVC has no default remote that keeps objects by their md5")
+        alone.append(f"DVC's cache is {cache}, which other projects may share")
     return Shelves(shelves, tuple(alone))
 
 

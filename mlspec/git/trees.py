@@ -6,11 +6,13 @@ a pattern, each content once. What cannot be read raises: it may name what must 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from mlspec.git.errors import GitError
+from mlspec.git.objects import Object
 from mlspec.git.repository import Git
 
 _OWN = "refs/mlspec/"
@@ -60,15 +62,71 @@ def recent_commits(git: Git, since: int) -> list[str]:
     return git.run("rev-list", f"--since=@{since}", *every).split()
 
 
-def files_of(git: Git, commits: Iterable[str], patterns: Sequence[str]) -> dict[str, str]:
-    """The blobs of these commits' own files whose path matches, and a path of each."""
-    return _listed(git, ["--no-walk", "--stdin"], commits, patterns)
+class Trees:
+    """The files of commits. A folder that many commits have is read once.
+
+    `patterns` are those of names of files, such as `*.dvc`.
+    """
+
+    def __init__(self, git: Git, *patterns: str) -> None:
+        self._git = git
+        self._patterns = patterns
+        self._seen: set[str] = set()
+
+    def new_files(self, commits: Iterable[str]) -> dict[str, str]:
+        """A path by the blob of each file that matches, unless an earlier call gave that."""
+        found: dict[str, str] = {}
+        level = {oid: "" for oid in commits if oid not in self._seen}
+        while level:
+            self._seen |= level.keys()
+            below: dict[str, str] = {}
+            for oid, kind, data in self._read(level):
+                if kind == "commit":
+                    below[data[5 : data.index(b"\n")].decode()] = ""
+                elif kind == "tag":
+                    below[data[7 : data.index(b"\n")].decode()] = ""
+                elif kind == "tree":
+                    self._sort(data, len(oid) // 2, level[oid], below, found)
+            level = {oid: path for oid, path in below.items() if oid not in self._seen}
+        return found
+
+    def _read(self, level: dict[str, str]) -> Iterator[Object]:
+        missing = dict(level)
+        for found in self._git.objects.get_many(list(level)):
+            missing.pop(found.oid, None)
+            yield found
+        if missing:
+            oid, path = next(iter(missing.items()))
+            raise _unreadable(path or "a commit", f"the object {oid} is missing")
+
+    def _sort(
+        self, data: bytes, width: int, prefix: str, below: dict[str, str], found: dict[str, str]
+    ) -> None:
+        for mode, name, oid in tree_entries(data, width):
+            path = f"{prefix}{name}"
+            if mode == b"40000":
+                below.setdefault(oid, f"{path}/")
+            elif mode != b"160000" and oid not in self._seen and self._matches(name):
+                found[oid] = path
+                self._seen.add(oid)
+
+    def _matches(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self._patterns)
 
 
-def files_ever(git: Git, patterns: Sequence[str]) -> dict[str, str]:
-    """The blobs of every commit that the repository knows a name of, or knew one of."""
-    every = ("--full-history", f"--exclude={_OWN}*", "--all", "--reflog", "--stdin")
-    return _listed(git, every, (), patterns)
+def every_commit(git: Git) -> list[str]:
+    """Every commit that the repository knows a name of, or knew one of."""
+    return git.run("rev-list", f"--exclude={_OWN}*", "--all", "--reflog").split()
+
+
+def tree_entries(data: bytes, width: int) -> Iterator[tuple[bytes, str, str]]:
+    """What a tree's bytes say: mode, name, id; an id is `width` bytes long."""
+    start = 0
+    while start < len(data):
+        end = data.index(b"\0", start)
+        mode, _, name = data[start:end].partition(b" ")
+        start = end + 1 + width
+        yield mode, name.decode("utf-8", "surrogateescape"), data[end + 1 : start].hex()
 
 
 def read_blobs(git: Git, blobs: dict[str, str]) -> Iterator[tuple[str, bytes]]:
@@ -104,21 +162,6 @@ def _peeled(git: Git, refs: dict[str, str]) -> Iterator[tuple[str, str]]:
             raise _unreadable(name, f"its object {oid} is missing or damaged")
         if found.kind != "blob":
             yield found.oid, name.removeprefix("refs/").removeprefix("heads/")
-
-
-def _listed(
-    git: Git, options: Sequence[str], commits: Iterable[str], patterns: Sequence[str]
-) -> dict[str, str]:
-    commits = list(commits)
-    if "--no-walk" in options and not commits:
-        return {}
-    asked = "\n".join([*commits, "--", *(f":(glob)**/{pattern}" for pattern in patterns), ""])
-    done = git.call("rev-list", "--objects", *options, stdin=asked.encode())
-    if done.returncode != 0:
-        reason = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise _unreadable("a commit", reason[-1] if reason else "git rev-list failed")
-    rows = (line.partition(" ") for line in done.stdout.decode("utf-8", "replace").splitlines())
-    return {oid: path for oid, _, path in rows if path}
 
 
 def _unreadable(what: str, why: str) -> GitError:

@@ -54,6 +54,8 @@ def _plan_known(facts: Facts, resource: StageResource, digests: Mapping[str, str
         _plan_restore(facts, resource, run, observed)
         return
     unknown = observed.entry is not None and entry_fingerprint(observed.entry) == fingerprint
+    if run is not None and not observed.outputs:
+        unknown = False  # dvc.lock names what `mlspec gc` removed
     if unknown and facts.leave.adopt:
         assert observed.entry is not None
         facts.contents[resource.address] = entry_outputs(observed.entry)

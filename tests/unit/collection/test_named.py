@@ -1,0 +1,39 @@
+"""The versions that specs of any branch pin."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlspec.collection.named import pins_in
+from mlspec.planner.garbage import Pin
+
+SPEC = """
+deployments:
+  risk:
+    model: risk
+    targets: [staging, production]
+    pin: {production: 3, staging: 4}
+  many:
+    model: ${matrix.shop}
+    overrides: {shop-a: {pin: {production: 7}}}
+"""
+
+
+def test_pins_are_found_with_their_model_where_that_is_said() -> None:
+    found = {*pins_in([("mlspec.yaml", SPEC.encode())], "main")}
+    assert found == {Pin("risk", 3, "main"), Pin("risk", 4, "main"), Pin("", 7, "main")}
+
+
+@pytest.mark.parametrize(
+    ("text", "pins"),
+    [
+        ("x: {model: risk, pin: {production: '${vars.n}'}}", {Pin("risk", None, "main")}),
+        ("{{ template }}: [\n  pin: {production: 12}", {Pin("", 12, "main")}),
+        ("<<<<<<< a\npin: {a: 1}\n=======\npin: {a: 2}\n>>>>>>> b", {1, 2}),
+        ("spinning: {production: 3}", set()),
+    ],
+)
+def test_what_is_not_plain_keeps_more(text: str, pins: set[Pin | int]) -> None:
+    found = {*pins_in([("specs/a.yaml", text.encode())], "main")}
+    expected = {Pin("", pin, "main") if isinstance(pin, int) else pin for pin in pins}
+    assert found == expected
