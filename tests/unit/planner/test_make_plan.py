@@ -300,6 +300,14 @@ class TestDeletion:
             check_deletes(plan, settled.desired.spec, allowed=False, allow_empty=False)
         check_deletes(plan, settled.desired.spec, allowed=True, allow_empty=False)
 
+    def test_a_model_that_is_back_is_told_so(self, settled: Any) -> None:
+        settled.records[state_path("m")] = settled.state.model_copy(update={"retired": True})
+        assert settled.actions() == {"model.m": "update none"}
+        settled.depth = 4
+        step = settled.step("model.m")
+        assert step.action == "register"
+        assert step.reason.endswith("it is back in the spec, with the history that it has")
+
     def test_the_last_of_all_needs_more(self, settled: Any) -> None:
         settled.without = {"deployment.m@local", "model.m"}
         settled.without |= {"stage.m.train", "stage.m.evaluate", "gate.m.good"}
