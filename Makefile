@@ -13,13 +13,13 @@ test:  ## Check style, types and layers, and run every test
 lint:  ## Check style, types and layers
 	@bash .ci/run lint
 
-crash:  ## Apply with a fault at each of a sample of system calls (3 minutes; needs strace)
+crash:  ## Apply with a fault at each of a sample of calls (3 minutes; needs strace)
 	@bash .ci/install dev
-	@.venv/bin/python tests/crash/sweep.py --points 64 $(OPTIONS)
+	@.venv/bin/python tests/crash/sweep.py --points 64 --report build/crash.md $(OPTIONS)
 
-crash-full:  ## Apply with a fault at every system call (an hour)
+crash-full:  ## Apply with a fault at every call that changes something (hours)
 	@bash .ci/install dev
-	@.venv/bin/python tests/crash/sweep.py $(OPTIONS)
+	@.venv/bin/python tests/crash/sweep.py --report build/crash.md $(OPTIONS)
 
 bench:  ## Measure mlspec beside DVC
 	@bash .ci/install

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import os
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +25,32 @@ def sandboxes() -> ModuleType:
 def durable() -> ModuleType:
     """The module `durable.py`."""
     return _load("durable")
+
+
+@pytest.fixture(scope="session")
+def harness() -> dict[str, ModuleType]:
+    """The modules of the sweep that import each other, by name."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    names = ("failpoints", "points", "sandbox", "seeded", "sweep", "trials")
+    return {name: importlib.import_module(name) for name in names}
+
+
+@pytest.fixture
+def sweep() -> Callable[..., None]:
+    """Runs `sweep.py`, which must find nothing wrong."""
+
+    def sweep(*options: str) -> None:
+        done = subprocess.run(
+            [sys.executable, Path(__file__).with_name("sweep.py"), *options],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert " 0 wrong" in done.stdout, done.stdout
+
+    return sweep
 
 
 def _load(name: str) -> ModuleType:

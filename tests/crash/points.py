@@ -1,20 +1,25 @@
-"""Points: calls of the system that change something in a sandbox, and how to make one fail.
+"""Points: calls that change something in a sandbox, and how to make one fail.
 
-strace counts the calls of one name for each thread on its own, and makes the first that comes to
-the number fail. So a point is a name and a number; where it hit is read from what strace noted.
+Of calls of the system: strace counts those of one name for each thread on its own, and makes the
+first that comes to the number fail. So a point is a name and a number; where it hit is read from
+what strace noted. Of calls of mlspec: failpoints (`failpoints.py`), which have names of their own.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from sandbox import Done, Sandbox
+import failpoints
+from sandbox import FAULTY, Done, Sandbox
 
 CALLS = """
 write pwrite64 openat rename renameat renameat2 fsync fdatasync sync_file_range mkdir mkdirat unlink
@@ -29,7 +34,11 @@ FAILING = {
     "EROFS": {"openat", "mkdir", "rename", "unlink", "link", "symlink", "chmod"},
 }
 """What each error is an answer of."""
-APPLY = ("mlspec", "apply", "--yes")
+_POINT_FAILING = {
+    "enospc": {"write", "pwrite", "open", "mkdir", "replace", "rename", "fsync", "symlink"},
+    "eio": {"write", "pwrite", "open", "replace", "rename", "unlink", "fsync", "ftruncate"},
+}
+APPLY = ("apply", "--yes")
 _CALL = re.compile(r"^(\d+) +(\w+)\((.*)$")
 _OPENED = re.compile(r"O_CREAT|O_TRUNC|O_WRONLY|O_RDWR")
 _SHIM = """\
@@ -48,7 +57,10 @@ _GIT = str(shutil.which("git"))
 
 @dataclass(frozen=True, order=True)
 class Point:
-    """The `number`-th `call` of a thread, of mlspec or (`git` > 0) of the `git`-th Git it runs."""
+    """The `number`-th `call` of a thread, of mlspec or (`git` > 0) of the `git`-th Git it runs.
+
+    With a `name` it is the failpoint of that name and number instead.
+    """
 
     scenario: str
     call: str
@@ -56,13 +68,27 @@ class Point:
     fault: str
     git: int = 0
     path: str = ""
+    name: str = ""
 
     @property
     def kind(self) -> tuple[str, str]:
         """What the table has a row and a column for."""
         return self.call, f"git {self.fault}" if self.git else self.fault
 
+    @property
+    def error(self) -> str:
+        """What the system answers mlspec, in words; nothing if it is something else that fails."""
+        number = getattr(errno, self.fault.upper(), None)
+        return os.strerror(number) if number and not self.git else ""
+
+    @property
+    def is_kill(self) -> bool:
+        """Whether mlspec itself is killed."""
+        return self.fault in KILLS and not self.git
+
     def __str__(self) -> str:
+        if self.name:
+            return f"{self.scenario}: {self.fault} at {self.name} {self.number}"
         of = f" of Git {self.git}" if self.git else ""
         return f"{self.scenario}: {self.fault} at {self.call} {self.number}{of} ({self.path})"
 
@@ -105,8 +131,28 @@ def record_points(sandbox: Sandbox, scenario: str) -> Iterator[Point]:
                     yield Point(scenario, call, number, fault, git, path)
 
 
+def record_failpoints(sandbox: Sandbox, scenario: str) -> Iterator[Point]:
+    """Every failpoint that an apply passes, by all faults that can be there."""
+    copy = sandbox.copy(sandbox.place.with_name(f"{scenario}-passed"))
+    record = copy.place / "passed"
+    copy.mlspec(*APPLY, CRASH_RECORD=str(record))
+    for name, count in Counter(failpoints.load_passed(record)).items():
+        call = name.rpartition("/")[2]
+        for number in range(1, count + 1):
+            for fault in ("kill", "term", "exc", "enospc", "eio"):
+                if call in _POINT_FAILING.get(fault, {call}):
+                    yield Point(scenario, call, number, fault, name=name)
+
+
 def hit(point: Point, sandbox: Sandbox) -> tuple[Done, str]:
-    """Apply with the fault; and what strace noted where it hit, or nothing if it did not."""
+    """Apply with the fault; and where it hit, or nothing if it did not."""
+    if point.name:
+        record = sandbox.place / "passed"
+        wanted = f"{point.name}:{point.number}:{point.fault}"
+        done = sandbox.mlspec(*APPLY, MLSPEC_FAILPOINT=wanted, CRASH_RECORD=str(record))
+        where = failpoints.load_hit(record)
+        record.unlink()
+        return done, where
     log = sandbox.place / "strace.log"
     how = "signal=KILL" if point.fault in KILLS else f"error={point.fault}"
     inject = f"inject={point.call}:{how}:when={point.number}"
@@ -130,7 +176,7 @@ def _strace(
     """mlspec with all of its threads, and nothing that it starts."""
     options = ["-f", "-b", "execve", "-qq", "-y", "-o", str(log), "-e", f"trace={trace}"]
     options += ["-e", inject] * bool(inject)
-    return sandbox.run([*(namespace() if whole else ()), "strace", *options, *APPLY])
+    return sandbox.run([*(namespace() if whole else ()), "strace", *options, *FAULTY, *APPLY])
 
 
 def _run_gits_watched(
@@ -148,7 +194,7 @@ def _run_gits_watched(
         "CRASH_TRACE": trace,
         "CRASH_INJECT": inject,
     }
-    return sandbox.run(APPLY, shims=shims, **told)
+    return sandbox.run([*FAULTY, *APPLY], shims=shims, **told)
 
 
 def _points_of(log: Path, place: Path) -> Iterator[tuple[str, int, str]]:
