@@ -57,12 +57,12 @@ class Undo:
             sync_folder(self._folder)
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def take_back(self) -> bool:
-        """Have everything as it was kept; whether there was anything."""
+    def take_back(self) -> None:
+        """Have everything as it was kept, also by one that was killed."""
         try:
             text = (self._folder / _INDEX).read_text("utf-8")
         except (FileNotFoundError, NotADirectoryError):
-            return False
+            return
         try:
             kept = {str(path): mode for path, mode in json.loads(text).items()}
         except (ValueError, AttributeError) as error:
@@ -84,7 +84,6 @@ class Undo:
                 temporary.replace(place)
                 sync_folder(place.parent)
         self.done()
-        return True
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from mlspec.dvc.client import Dvc
 from mlspec.errors import MlspecError, SpecError
 from mlspec.git import Git
 from mlspec.ledger.lock import acquire
+from mlspec.leftovers import remove_leftovers
 from mlspec.planner import file_steps
 from mlspec.reconcile import Project, open_project
 from mlspec.render.console import Console
@@ -27,7 +28,7 @@ from mlspec.render.style import escape
 from mlspec.resources import FileResource
 from mlspec.spec.load import ROOT
 from mlspec.spec.models import Storage
-from mlspec.undo import Undo, whole_or_not_at_all
+from mlspec.undo import Undo, is_unfinished, whole_or_not_at_all
 from mlspec.worktree import Worktree
 
 HEAD = "Made by mlspec adopt from what DVC ran here. It is yours: look through it, and change it."
@@ -43,8 +44,7 @@ def adopt(start: Path, console: Console, *, as_json: bool, lock_timeout: float) 
     """Write the spec and all that follows from it; everything or nothing, even after a kill."""
     root = Git(start).toplevel
     with acquire(Git(root), lock_timeout), whole_or_not_at_all(root) as undo:
-        if undo.take_back():
-            console.note("An adoption was cut short; what it had written was taken back.")
+        take_back(root, undo, console)
         _check_place(Git(root), root)
         make_own_folder(root)
         with Dvc(root) as dvc:
@@ -71,6 +71,15 @@ def adopt(start: Path, console: Console, *, as_json: bool, lock_timeout: float) 
     else:
         console.say("\n".join(_render(made, carried, farewell)))
     return 0
+
+
+def take_back(root: Path, undo: Undo, console: Console) -> None:
+    """Undo what an adoption wrote that was cut short; the caller holds the lock."""
+    if is_unfinished(root):
+        # in the folders that go
+        remove_leftovers(root, Git(root))
+        undo.take_back()
+        console.note("An adoption was cut short; what it had written was taken back.")
 
 
 def _check_place(git: Git, root: Path) -> None:

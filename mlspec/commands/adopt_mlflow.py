@@ -16,6 +16,7 @@ from mlspec.adoption.flavours import MLMODEL, Flavour, read_flavour
 from mlspec.adoption.names import make_name
 from mlspec.adoption.registry import Registered, Registry, open_registry, parse_wanted
 from mlspec.atomic import make_own_folder, sync_folder, write_atomic
+from mlspec.commands.adopt import take_back
 from mlspec.dvc.hashing import md5_of_file, sha256_of_file
 from mlspec.dvc.scm import Scm
 from mlspec.errors import MlspecError, SpecError
@@ -71,8 +72,7 @@ def adopt_mlflow(start: Path, console: Console, options: TakeOptions) -> int:
     """Write the model's file and what the spec says of it; everything or nothing."""
     root = Git(start).toplevel
     with acquire(Git(root), options.lock_timeout), whole_or_not_at_all(root) as undo:
-        if undo.take_back():
-            console.note("An adoption was cut short; what it had written was taken back.")
+        take_back(root, undo, console)
         loaded = load_spec(root) if (root / ROOT).exists() else None
         registry = open_registry(options.where)
         version = registry.find(parse_wanted(options.model))
@@ -80,8 +80,7 @@ def adopt_mlflow(start: Path, console: Console, options: TakeOptions) -> int:
         try:
             taken = _take(registry, version, options, loaded, part)
             known = _known(loaded, taken)
-            is_new = known is None or known.from_ is None or known.from_.digest != taken.digest
-            if is_new or not (root / taken.path).exists():
+            if not _is_there(root, taken):
                 _place(root, taken, part, undo, ours=known is not None)
             said = _say(root, loaded, taken, known, undo)
         finally:
@@ -158,6 +157,12 @@ def _known(loaded: Loaded | None, taken: _Taken) -> Model | None:
     return loaded.spec.models.get(taken.name) if loaded else None
 
 
+def _is_there(root: Path, taken: _Taken) -> bool:
+    place = root / taken.path
+    kept = place.is_file() and (root / f"{taken.path}.dvc").is_file()
+    return kept and f"sha256:{sha256_of_file(place)}" == taken.digest
+
+
 def _place(root: Path, taken: _Taken, part: Path, undo: Undo, *, ours: bool) -> None:
     """Have the file where it belongs: Git ignores it, and DVC knows it by its own digest."""
     Worktree(root).check_place(taken.path)
@@ -167,7 +172,7 @@ def _place(root: Path, taken: _Taken, part: Path, undo: Undo, *, ours: bool) -> 
             f"Git tracks {taken.path}, which is DVC's to keep",
             hint=f"git rm --cached {taken.path}",
         )
-    if not ours and place.exists() and sha256_of_file(place) != taken.digest[len("sha256:") :]:
+    if not ours and place.exists() and f"sha256:{sha256_of_file(place)}" != taken.digest:
         raise MlspecError(
             f"there is another file at {taken.path}; nothing was changed",
             hint="move it away, or give what is taken over another name: --name",
