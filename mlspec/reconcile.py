@@ -417,7 +417,7 @@ def locked_plan(
     seconds of the monotonic clock.
     """
     made = plan()
-    if all(step.address.startswith("file.") for step in made.steps):
+    if project.ledger.alone or all(step.address.startswith("file.") for step in made.steps):
         yield made
         return
     from mlspec.ledger.lease import hold
@@ -447,16 +447,19 @@ def settle(project: Project) -> None:
 
 
 def remove_what_is_left(project: Project) -> None:
-    """Take away the unnamed files of applies that did not end; the caller holds the lock.
+    """End the commands, and take away the unnamed files, of applies that did not end.
 
-    Also in other worktrees of the repository: who applies there next is told of nothing.
+    The caller holds the lock. Also in other worktrees of the repository: who applies there next is
+    told of nothing.
     """
     from mlspec.ledger.unfinished import worktrees_left
 
     if places := worktrees_left(project.git, project.root):
+        from mlspec.executors.orphans import end_orphans
         from mlspec.leftovers import remove_leftovers
 
         for place in places:
+            end_orphans(place)
             remove_leftovers(place, project.git, storage_folder(place))
 
 

@@ -1,8 +1,8 @@
 """Runs a stage's command on this machine, as DVC would.
 
 Comes in: a :class:`~mlspec.executors.Job`. Goes out: an outcome and the log. The command runs in a
-process group of its own, which is ended whole: at the timeout, when mlspec is interrupted, and
-after the command, for what it left behind could still change what it wrote.
+process group of its own, which is ended whole: at the timeout, when mlspec is interrupted or
+killed, and after the command, for what it left behind could still change what it wrote.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from mlspec.executors import Cause, Job, Outcome, Stop
 from mlspec.executors.capacity import Machine, memory_groups
 from mlspec.executors.devices import Devices
 from mlspec.executors.interpreter import Interpreters
+from mlspec.executors.orphans import GUARDIAN, OWNER
 
 TAIL = 50
 LINE_LIMIT = 4096
@@ -88,6 +89,7 @@ def make_environment(
         **withhold_credentials(base),
         "DVC_ROOT": str(root),
         "DVC_STAGE": stage,
+        OWNER: str(root),
         "PYTHONUNBUFFERED": "1",
     }
     activated = "VIRTUAL_ENV" in env or "CONDA_PREFIX" in env
@@ -118,6 +120,7 @@ def run_command(
     deadline = None if timeout is None else began + timeout
     killed_before = _count_oom_kills()
     log.parent.mkdir(parents=True, exist_ok=True)
+    GUARDIAN.start()
     with log.open("ab") as file, _terminable():
         printed = _Printed(file, on_line)
         ended = None
@@ -127,7 +130,8 @@ def run_command(
                 ended = Cause.INTERRUPTED
                 break
             process = _Process([*_shell(env), "-c", line], cwd, env)
-            ended = process.follow(printed, deadline, stop)
+            with GUARDIAN.watch(process.group):
+                ended = process.follow(printed, deadline, stop)
             code = process.code
             if ended is not None or code != 0:
                 break
@@ -156,6 +160,10 @@ class _Process:
         self._output = self._popen.stdout
         self._pipe = self._output.fileno()
         os.set_blocking(self._pipe, False)
+
+    @property
+    def group(self) -> int:
+        return self._popen.pid
 
     @property
     def code(self) -> int:

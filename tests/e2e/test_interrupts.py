@@ -187,6 +187,26 @@ def test_a_stage_has_time_to_clean_up(project: Any) -> None:
     assert processes_in(project.root) == []
 
 
+@pytest.mark.parametrize("left", ["in its group", "in a group of its own"])
+def test_kill_9_leaves_no_stage_that_writes_beside_the_next_one(project: Any, left: str) -> None:
+    away = "" if left == "in its group" else "import os\nif not os.fork(): os.setsid()\n"
+    code = "import time\nprint('working', flush=True)\nwhile True:\n    time.sleep(0.01)\n"
+    code += "    open('build/rows.csv', 'w').write('of the one that was killed')\n"
+    before = project.read("src/prepare.py")
+    project.write("src/prepare.py", away + code)
+    with command(project, "mlspec", "apply", "--yes") as running:
+        running.wait_for_a_line("working")
+        running.process.kill()
+        running.end()
+    if not away:
+        assert processes_in(project.root) == []
+    project.write("src/prepare.py", before + "# again\n")
+    assert project.apply() == ["prepare"]
+    assert processes_in(project.root) == []
+    project.check_settled()
+    assert "killed" not in project.read("build/rows.csv")
+
+
 def test_hanging_up_is_ignored_under_nohup(project: Any) -> None:
     code = project.read("src/prepare.py")
     project.write(
