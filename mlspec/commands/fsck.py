@@ -86,9 +86,9 @@ def _check_ledger(git: Git, asked: Asked) -> Iterator[Problem]:
     if tip:
         found = [*LedgerCheck(git).check(tip)]
         yield from found
-        if not any(problem.kind == "ledger" for problem in found):
-            wanted = asked.signed or wants_signatures(git)
-            yield from check_signatures(git, tip, wanted=wanted)
+        readable = all(problem.kind != "ledger" for problem in found)
+        if readable and (asked.signed or wants_signatures(git)):
+            yield from check_signatures(git, tip, every=asked.signed)
     yield from check_remote(git, tip)
     for noted in asked.anchors:
         yield from check_anchor(git, tip, noted)

@@ -123,15 +123,12 @@ class Race:
                 assert time.monotonic() - start < PATIENCE, "they did not end"
                 time.sleep(chance.uniform(0.02, 0.2))
                 working = [user for user in working if self._goes_on(user)]
-                running = [user for user in working if not user.resume_at]
-                victim = self._holder(running) if chance.random() < 0.8 else None
-                if victim is None and running:
-                    victim = chance.choice(running)
+                victim = self._victim([user for user in working if not user.resume_at], chance)
                 if victim is None:
                     continue
-                if len(self.killed) < kills and chance.random() < 0.1:
+                if len(self.killed) < kills and chance.random() < 0.15:
                     self._kill(victim, whole=chance.random() < 0.5)
-                elif self.stops < stops and chance.random() < 0.07:
+                elif self.stops < stops and chance.random() < 0.1:
                     self.stops += 1
                     _send(victim, signal.SIGSTOP)
                     victim.resume_at = time.monotonic() + chance.uniform(0.1, 2.0)
@@ -189,9 +186,14 @@ class Race:
             self.environment = ast.literal_eval(said.stdout)
         return self.environment
 
-    def _holder(self, users: list[User]) -> User | None:
-        """Who holds the lock just now, of these."""
-        pid = _pid_in(self.sandbox.repo / ".git/mlspec.lock")
+    def _victim(self, users: list[User], chance: random.Random) -> User | None:
+        """More often than not one who is at work or has the lock; or else anybody of these."""
+        if not users:
+            return None
+        git, luck = self.sandbox.repo / ".git", chance.random()
+        if luck > 0.85:
+            return chance.choice(users)
+        pid = _pid_in(git / ("mlspec-unfinished.json" if luck < 0.6 else "mlspec.lock"))
         found = (user for user in users if user.process and user.process.pid == pid)
         return next(found, None)
 
