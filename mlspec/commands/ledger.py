@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mlspec.errors import MlspecError
 from mlspec.git import Git
+from mlspec.ledger.check import claimed_serial
 from mlspec.ledger.lock import acquire
 from mlspec.ledger.recover import current_tip, find_good, gather, is_whole, lost, put_back, restore
 from mlspec.render.console import Console
@@ -36,6 +37,7 @@ def recover(start: Path, console: Console, *, yes: bool, lock_timeout: float) ->
                     "refs/mlspec/ledger:refs/mlspec/ledger",
                 )
             entries = [*islice(lost(git, tip, found), _MOST + 1)]
+            unread = tip != "" and not claimed_serial(git, tip)
             restore(git, found)
     finally:
         git.close()
@@ -44,6 +46,9 @@ def recover(start: Path, console: Console, *, yes: bool, lock_timeout: float) ->
         console.say(f"Lost: serials {found.serial + 1} to {found.highest}.")
         for entry in entries[:_MOST]:
             console.say(f"  {escape(entry)}")
+        console.say("`mlspec plan` shows what is to be done again.")
+    elif unread:
+        console.say(f"Lost: what came after it, up to commit {tip}, which cannot be read.")
         console.say("`mlspec plan` shows what is to be done again.")
     else:
         console.say("Nothing was lost.")

@@ -35,10 +35,10 @@ class Found:
 
 
 def current_tip(git: Git) -> str:
-    """What the ref says, if that can be read."""
+    """What the ref says, if that can be read; the commit that it names may be damaged."""
     with suppress(MlspecError):
         return git.ref(REF)
-    return ""
+    return git.call("rev-parse", "--verify", "--quiet", REF).stdout.decode().strip()
 
 
 def is_whole(git: Git, tip: str) -> bool:

@@ -48,7 +48,8 @@ def _serve(step: Step, context: Context) -> Change:
     )
     path = deployment_path(resource.name, resource.target)
     try:
-        _deploy(resource, version, context)
+        if not _serves(resource, release, context):
+            _deploy(resource, version, context)
     except RolledBack as error:
         before = context.recorded.deployed(step.address)
         kept = before or record.model_copy(update={"status": "refused"})
@@ -60,6 +61,12 @@ def _serve(step: Step, context: Context) -> Change:
     return Change(
         f"version {version.number} serves at http://127.0.0.1:{resource.port}", {path: record}
     )
+
+
+def _serves(resource: DeploymentResource, release: str, context: Context) -> bool:
+    """Whether it runs already: an apply that was killed did that, and could not record it."""
+    running = target_of(context.root, resource).observe(resource.name)
+    return running is not None and running.status == "serving" and running.release == release
 
 
 def _deploy(resource: DeploymentResource, version: Version, context: Context) -> None:

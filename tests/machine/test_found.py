@@ -1,0 +1,59 @@
+"""What the machine found once, as stories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlspec.commands.apply import ApplyOptions, apply
+from mlspec.commands.ledger import recover
+from mlspec.render.console import Console
+from tests.machine.world import Ended, World, make_world
+
+
+@pytest.fixture
+def world(template: Path) -> Iterator[World]:
+    world = make_world(template, shared=False)
+    yield world
+    world.close()
+
+
+def apply_all(root: Path, console: Console) -> int:
+    return apply(root, console, ApplyOptions(yes=True, jobs=1))
+
+
+def set_resources(world: World, cpus: int) -> None:
+    spec = world.spec()
+    spec["deployments"]["one"]["resources"] = {"cpus": cpus}
+    world.write_spec(spec)
+
+
+def test_a_deployment_that_could_not_be_recorded_is_not_done_again(world: World) -> None:
+    set_resources(world, 2)
+    killed = []
+    for event in range(1, 100):
+        if world.run_killed(apply_all, event).code != -9:
+            break
+        killed.append(event)
+    assert killed, "none was killed"
+    for state in world.serving().values():
+        assert [each["version"] for each in state["history"]] == [1, 1]
+    assert world.run(apply_all).code == 0
+
+
+def test_recovery_says_that_the_last_commit_is_lost(world: World) -> None:
+    set_resources(world, 2)
+    assert world.run(apply_all).code == 0
+    packs = sorted(world.root.glob(".git/objects/pack/*.pack"), key=lambda p: p.stat().st_mtime_ns)
+    packs[-1].chmod(0o644)
+    packs[-1].write_bytes(packs[-1].read_bytes()[:20])
+    ended = recovered(world)
+    assert ended.code == 0, ended.said
+    assert "Lost: what came after it" in ended.said
+    assert "Nothing was lost" not in ended.said
+
+
+def recovered(world: World) -> Ended:
+    return world.run(lambda root, console: recover(root, console, yes=True, lock_timeout=0))
