@@ -486,9 +486,10 @@ def unlock(
     context: typer.Context,
     lock_id: Annotated[str, typer.Argument(metavar="ID", help="As the refusal tells it.")],
 ) -> None:
-    """Free the lock of an apply that is gone. Refuses while it lives.
+    """Free the lock of an apply that is gone, here and at the remote. Refuses while it lives here.
 
-    Rarely needed: the lock goes when its process ends, however it ended.
+    Rarely needed: the lock here goes when its process ends, however it ended, and that at the
+    remote is taken over when it was not renewed for a minute.
     """
     from mlspec.commands.unlock import unlock as command
 

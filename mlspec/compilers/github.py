@@ -28,6 +28,8 @@ BRANCH = "main"
 ENVIRONMENT = "mlspec"
 
 _HOSTED = "ubuntu-24.04"
+# Seconds: longer than the lease of a runner that vanished while it held the lock.
+_APPLY = "exec mlspec apply --yes --lock-timeout 600"
 # A pattern may match nothing: the first pull request comes before the first ledger.
 _FETCH_LEDGER = "git fetch --no-tags origin '+refs/mlspec/*:refs/mlspec/*'"
 # Later steps of a plan have no credentials, so mlspec must be content with what was fetched.
@@ -148,7 +150,7 @@ def _apply_job(python: str, github: GitHub) -> dict[str, Any]:
         "concurrency": {"group": f"mlspec-apply-{ENVIRONMENT}", "cancel-in-progress": False},
         "steps": [
             *_set_up(python, fetch=_FETCH_LEDGER, locked_at="${{ github.sha }}"),
-            _run("Apply", f"{_SILENCE}\nexec mlspec apply --yes", env=_CREDENTIALS),
+            _run("Apply", f"{_SILENCE}\n{_APPLY}", env=_CREDENTIALS),
         ],
     }
 

@@ -160,7 +160,9 @@ def test_the_apply_is_guarded_waits_its_turn_and_ends_with_mlspec() -> None:
     assert apply["environment"] == "mlspec"
     assert apply["concurrency"] == {"group": "mlspec-apply-mlspec", "cancel-in-progress": False}
     assert apply["timeout-minutes"] == 360
-    assert apply["steps"][-1]["run"].splitlines()[-1] == "exec mlspec apply --yes"
+    assert (
+        apply["steps"][-1]["run"].splitlines()[-1] == "exec mlspec apply --yes --lock-timeout 600"
+    )
     assert apply["if"] == (
         "${{ github.event_name != 'pull_request' && github.repository == 'acme/credit-risk'"
         " && github.ref == 'refs/heads/main' }}"
