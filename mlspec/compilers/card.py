@@ -119,6 +119,10 @@ def _requirement(gate: Gate) -> str:
         limits.append(f"{metric} at most {gate.max_drop} worse than the champion's")
     if gate.min_gain is not None:
         limits.append(f"{metric} at least {gate.min_gain} better than the champion's")
+    if gate.max_rise is not None:
+        limits.append(f"{metric} at most {gate.max_rise} above the champion's")
+    if gate.min_fall is not None:
+        limits.append(f"{metric} at least {gate.min_fall} below the champion's")
     if gate.against and gate.without_champion == "fail":
         limits.append("a champion to compare with")
     return ", ".join(limits)

@@ -8,11 +8,12 @@ from mlspec.spec.models import Gate
 
 
 def check_against_champion(name: str, gate: Gate, evidence: Evidence) -> Verdict:
-    """Pass when the candidate is at most `max_drop` below and at least `min_gain` above.
+    """Pass when the candidate is neither too far below nor too far above the champion.
 
-    More is better. Without a champion the answer is `without_champion`. A candidate that is the
-    champion itself (same fingerprint) passes: there is nothing to compare. The metrics are those of
-    each one's own evaluation; the verdict says when the two were not measured on the same.
+    `max_drop` and `min_gain` say how low it may be, `max_rise` and `min_fall` how high. Without a
+    champion the answer is `without_champion`. A candidate that is the champion itself (same
+    fingerprint) passes: there is nothing to compare. The metrics are those of each one's own
+    evaluation; the verdict says when the two were not measured on the same.
     """
     champion, value = evidence.champion, evidence.metrics[gate.metric]
     verdict = Verdict(
@@ -40,19 +41,30 @@ def check_against_champion(name: str, gate: Gate, evidence: Evidence) -> Verdict
     if before is None:
         detail = f"version {champion.version}, the champion, did not measure {gate.metric}"
         return verdict.model_copy(update={**against, "result": "inconclusive", "detail": detail})
-    floor = before - gate.max_drop if gate.max_drop is not None else None
-    goal = before + gate.min_gain if gate.min_gain is not None else None
-    limit = max(bound for bound in (floor, goal) if bound is not None)
-    sign = ">=" if value >= limit else "<"
+    limit, sign = _compare(gate, value, before)
     return verdict.model_copy(
         update={
             **against,
             "limit": limit,
-            "result": "pass" if value >= limit else "fail",
+            "result": "pass" if "=" in sign else "fail",
             "detail": f"{gate.metric} {value:.6g} {sign} {limit:.6g} "
             f"(version {champion.version} has {before:.6g}{_said(unlike)})",
         }
     )
+
+
+def _compare(gate: Gate, value: float, before: float) -> tuple[float, str]:
+    """The limit that the value breaks, or else the first that it keeps, and how they compare."""
+    below = None if gate.max_drop is None else before - gate.max_drop
+    gained = None if gate.min_gain is None else before + gate.min_gain
+    above = None if gate.max_rise is None else before + gate.max_rise
+    fallen = None if gate.min_fall is None else before - gate.min_fall
+    floor = max((limit for limit in (below, gained) if limit is not None), default=None)
+    ceiling = min((limit for limit in (above, fallen) if limit is not None), default=None)
+    if ceiling is not None and (value > ceiling or floor is None):
+        return ceiling, "<=" if value <= ceiling else ">"
+    assert floor is not None
+    return floor, ">=" if value >= floor else "<"
 
 
 def _said(unlike: tuple[str, ...]) -> str:

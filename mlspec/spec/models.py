@@ -144,7 +144,8 @@ class Gate(Section):
     """A question that a candidate must answer well before it becomes a version.
 
     `min` and `max` bound `metric`. `against: champion` compares it with the version that serves:
-    the candidate may be worse by `max_drop` at most, and must be better by `min_gain` at least.
+    where more is better, by `max_drop` and `min_gain`; where less is, as of a loss, by `max_rise`
+    and `min_fall`.
     """
 
     metric: str
@@ -155,7 +156,13 @@ class Gate(Section):
     """The value is at most this."""
     against: Literal["champion"] | None = None
     max_drop: float | None = Field(default=None, ge=0)
+    """The value is below the champion's by this at most."""
     min_gain: float | None = Field(default=None, ge=0)
+    """The value is above the champion's by this at least."""
+    max_rise: float | None = Field(default=None, ge=0)
+    """The value is above the champion's by this at most."""
+    min_fall: float | None = Field(default=None, ge=0)
+    """The value is below the champion's by this at least."""
     without_champion: Literal["pass", "fail"] = "pass"
     """The answer while nothing serves yet."""
     level: Literal["fail", "warn"] = "fail"

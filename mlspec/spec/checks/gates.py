@@ -13,7 +13,12 @@ from mlspec.spec.tree import Node, Path, Problem, find
 _RATIO = re.compile(
     r"(?:.*[_-])?(?:accuracy|auc|roc_auc|precision|recall|f1|specificity)(?:[_-].*)?"
 )
-_LIMITS = ("min", "max", "max_drop", "min_gain")
+_LOWER_IS_BETTER = re.compile(
+    r"(?:.*[_-])?(?:loss|logloss|error|errors|rmse|mse|mae|mape|brier|perplexity|latency|wer|cer|fpr|"
+    r"fnr)(?:[_-].*)?"
+)
+_COMPARED = ("max_drop", "min_gain", "max_rise", "min_fall")
+_LIMITS = ("min", "max", *_COMPARED)
 
 
 def check_model(name: str, model: Model, written: Node | None) -> Iterator[Problem]:
@@ -30,18 +35,33 @@ def check_model(name: str, model: Model, written: Node | None) -> Iterator[Probl
 
 
 def _bounds(gate: Gate, path: Path) -> Iterator[Problem]:
-    compared = gate.max_drop is not None or gate.min_gain is not None
+    compared = [key for key in _COMPARED if getattr(gate, key) is not None]
     if gate.against is None and compared:
-        given = "max_drop" if gate.max_drop is not None else "min_gain"
         hint = "add `against: champion`"
-        yield Problem("MLS052", (*path, given), f"`{given}` compares, but with what?", hint)
+        message = f"`{compared[0]}` compares, but with what?"
+        yield Problem("MLS052", (*path, compared[0]), message, hint)
     elif gate.against is not None and not compared:
-        hint = "add `max_drop` or `min_gain`"
+        hint = "add `max_drop` or `min_gain`; where less is better, `max_rise` or `min_fall`"
+        if _LOWER_IS_BETTER.fullmatch(gate.metric.lower()):
+            hint = "add `max_rise` (it may be higher by that) or `min_fall`, if less is better"
         message = "`against` compares, but nothing says how much worse or better"
         yield Problem("MLS052", (*path, "against"), message, hint)
     elif gate.min is None and gate.max is None and not compared:
         message = "the gate asks nothing: any value would pass"
         yield Problem("MLS050", path, message, "add `min`, `max` or `against`", on_key=True)
+    yield from _apart(gate, path)
+
+
+def _apart(gate: Gate, path: Path) -> Iterator[Problem]:
+    """A gate that no candidate passes which is not the champion itself."""
+    floors = {"min_gain": gate.min_gain, "max_drop": gate.max_drop and -gate.max_drop}
+    ceilings = {"min_fall": gate.min_fall and -gate.min_fall, "max_rise": gate.max_rise}
+    low = {key: limit for key, limit in floors.items() if limit is not None}
+    high = {key: limit for key, limit in ceilings.items() if limit is not None}
+    if low and high and max(low.values()) > min(high.values()):
+        one, other = max(low, key=low.__getitem__), min(high, key=high.__getitem__)
+        message = f"no value keeps both `{other}` and `{one}`"
+        yield Problem("MLS051", (*path, other), message, "remove one of them")
 
 
 def _limits(gate: Gate, path: Path, written: Node | None) -> Iterator[Problem]:

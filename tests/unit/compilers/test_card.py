@@ -202,3 +202,9 @@ def test_paragraphs_are_kept() -> None:
 )
 def test_code(text: str, written: str) -> None:
     assert code(text) == written
+
+
+def test_gates_where_less_is_better() -> None:
+    against = {"metric": "rmse", "against": "champion"}
+    text = _card(gates={"no-worse": {**against, "max_rise": 0.5, "min_fall": 0}})
+    assert "`rmse` at most 0.5 above the champion's, `rmse` at least 0 below" in text

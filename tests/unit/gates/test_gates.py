@@ -40,6 +40,16 @@ def test_bounds(gate: dict[str, float], value: float, result: str, detail: str) 
         ({"min_gain": 0.02}, 0.91, "fail", 0.92),
         ({"max_drop": 0.5, "min_gain": 0.02}, 0.91, "fail", 0.92),
         ({"max_drop": 0.0}, 0.9, "pass", 0.9),
+        ({"max_rise": 0.01}, 0.91, "pass", 0.91),
+        ({"max_rise": 0.01}, 0.92, "fail", 0.91),
+        ({"max_rise": 0.01}, 0.1, "pass", 0.91),
+        ({"min_fall": 0.02}, 0.88, "pass", 0.88),
+        ({"min_fall": 0.02}, 0.89, "fail", 0.88),
+        ({"max_rise": 0.5, "min_fall": 0.02}, 0.89, "fail", 0.88),
+        ({"max_rise": 0.0}, 0.9, "pass", 0.9),
+        ({"max_rise": 0.1, "max_drop": 0.1}, 0.79, "fail", 0.8),
+        ({"max_rise": 0.1, "max_drop": 0.1}, 1.01, "fail", 1.0),
+        ({"max_rise": 0.1, "max_drop": 0.1}, 0.95, "pass", 0.8),
     ],
 )
 def test_comparison(gate: dict[str, float], value: float, result: str, limit: float) -> None:
