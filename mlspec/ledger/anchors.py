@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from mlspec.errors import MlspecError
 from mlspec.git import Git
 from mlspec.ledger.check import RECOVER, Problem
+from mlspec.ledger.packed import is_sound, packed_refs
 from mlspec.ledger.snapshot import Snapshot
 from mlspec.ledger.store import FETCHED, REF, Ledger
 
@@ -20,7 +21,7 @@ _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 
 def check_refs(git: Git) -> Iterator[Problem]:
-    """A ref that is a file says one commit, as Git writes it."""
+    """A ref that is a file says one commit, as Git writes it; and so do those that are packed."""
     for name in (REF, FETCHED):
         file = git.common_dir / name
         try:
@@ -28,6 +29,9 @@ def check_refs(git: Git) -> Iterator[Problem]:
                 yield Problem("ledger", name, f"{name} names no commit", RECOVER)
         except (OSError, ValueError) as error:
             yield Problem("ledger", name, f"{name} cannot be read: {error}", RECOVER)
+    if not is_sound(git):
+        file = packed_refs(git)
+        yield Problem("ledger", str(file), f"{file} has lines that Git cannot read", RECOVER)
 
 
 def check_remote(git: Git, tip: str) -> Iterator[Problem]:

@@ -18,6 +18,7 @@ from mlspec.errors import MlspecError
 from mlspec.git import Git
 from mlspec.ledger.anchors import check_refs
 from mlspec.ledger.check import LedgerCheck, claimed_serial
+from mlspec.ledger.packed import mend
 from mlspec.ledger.snapshot import Snapshot
 from mlspec.ledger.store import FETCHED, REF, Ledger
 
@@ -73,6 +74,7 @@ def gather(git: Git) -> dict[Path, Path]:
     """
     moved: dict[Path, Path] = {}
     aside = git.common_dir / DAMAGED
+    mend(git, aside)
     for path in damaged_files(git):
         aside.mkdir(exist_ok=True)
         pack = path.suffix == ".pack"

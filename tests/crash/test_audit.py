@@ -103,3 +103,18 @@ def test_what_the_remote_had_is_missed(sandbox: Any) -> None:
     assert found(sandbox) == []
     rewrite(sandbox)
     assert found(sandbox) == ["history"]
+
+
+def test_packed_refs_that_git_cannot_read(sandbox: Any) -> None:
+    tips = sandbox.check("git", "for-each-ref", REF, "refs/heads")
+    sandbox.check("git", "pack-refs", "--all")
+    packed = sandbox.repo / ".git/packed-refs"
+    packed.write_bytes(packed.read_bytes().replace(f" {REF}".encode(), f"\x01{REF}".encode()))
+    refused = sandbox.run(["mlspec", "apply", "--yes"])
+    assert refused.returncode != 0, refused.stdout
+    assert "packed-refs" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "ledger" in found(sandbox)
+    assert "Nothing was lost" in sandbox.check("mlspec", "ledger", "recover", "--yes")
+    assert sandbox.check("git", "for-each-ref", REF, "refs/heads") == tips
+    assert found(sandbox) == []
