@@ -144,7 +144,7 @@ def _runs(project: Project, recorded: Recorded, changed: frozenset[str]) -> Iter
                     key=RunKey(model, stage, run.fingerprint),
                     wrote=frozenset(_md5s(run, "outs")),
                     read=frozenset(_md5s(run, "deps")),
-                    commit=run.commit,
+                    commit="" if run.dirty else run.commit,
                     recent=path in changed,
                     freed=run.freed,
                 )
@@ -170,7 +170,7 @@ def _versions(
                 key=VersionKey(model, version.number),
                 runs=frozenset(RunKey(model, *stage) for stage in version.stages.items()),
                 artifact=version.artifact.md5 if version.artifact else "",
-                commit=version.commit,
+                commit="" if version.dirty else version.commit,
                 good=accepted and not held and version.artifact is not None,
                 recent=version_path(model, version.number) in changed,
                 freed=version.freed,

@@ -141,9 +141,11 @@ class Worker:
                 found = odb.fs.fs.find(odb.path, detail=True)
             except FileNotFoundError:
                 return {}
+            # not every file system tells the sizes along with the names
+            infos = found if isinstance(found, dict) else {p: odb.fs.info(p) for p in found}
         return {
-            path.split("/")[-2] + path.split("/")[-1]: int(info.get("size") or 0)
-            for path, info in found.items()
+            "".join(path.split("/")[-2:]): int(info.get("size") or 0)
+            for path, info in infos.items()
         }
 
     def read_lists(self, md5s: list[str]) -> dict[str, str]:

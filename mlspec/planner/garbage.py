@@ -54,7 +54,10 @@ class VersionKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunFact:
-    """A run of the ledger: md5s that it wrote and read; `recent` if its record is."""
+    """A run of the ledger: md5s that it wrote and read; `recent` if its record is.
+
+    `commit` is what it was made from; none if there were changes that were not committed.
+    """
 
     key: RunKey
     wrote: frozenset[str]
