@@ -16,7 +16,7 @@ from itertools import product
 from mlspec.spec.checks.names import check_name, is_fine
 from mlspec.spec.files import UnreadableError, check_relative
 from mlspec.spec.literals import BY_REFERENCE, LOOKS_SECRET, is_secret
-from mlspec.spec.models import TEMPLATE_KEYS, Limits
+from mlspec.spec.models import TEMPLATE_KEYS, Limits, Model
 from mlspec.spec.rows import NAME, parse_rows
 from mlspec.spec.show import escape, shorten, show
 from mlspec.spec.suggest import closest, did_you_mean, known_words
@@ -103,6 +103,9 @@ def expand_matrices(top: Node, read_file: ReadFile, only: str | None = None) -> 
     for name, model in models.value.items():
         key = models.keys[name]
         if not is_template(model):
+            if reader.is_misspelt(name, model):
+                whole = False
+                continue
             reader.check_plain(name, model)
             value[name], keys[name] = model, key
             continue
@@ -153,6 +156,19 @@ class FamilyReader:
         for name, model in models.value.items():
             if not is_template(model):
                 self._known[name] = models.keys[name]
+
+    def is_misspelt(self, name: str, model: Node) -> bool:
+        """Whether a model has a `matrix` but for its spelling: all else would follow from that."""
+        if not isinstance(model.value, dict):
+            return False
+        at = ("models", name)
+        meant = (key for key in model.value if closest(key, ("matrix",), _ALIKE))
+        key = next((key for key in meant if key not in Model.model_fields), None)
+        if key is None or not any(HOLE in node.text for _, node in _strings(model, at)):
+            return False
+        where, hint = model.keys[key], "did you mean `matrix`?"
+        self._report("MLS010", where, (*at, key), "unknown key", hint)
+        return True
 
     def check_plain(self, name: str, model: Node) -> None:
         """Problems of a model without a matrix that is written as if it had one."""

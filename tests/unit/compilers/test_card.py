@@ -206,5 +206,5 @@ def test_code(text: str, written: str) -> None:
 
 def test_gates_where_less_is_better() -> None:
     against = {"metric": "rmse", "against": "champion"}
-    text = _card(gates={"no-worse": {**against, "max_rise": 0.5, "min_fall": 0}})
-    assert "`rmse` at most 0.5 above the champion's, `rmse` at least 0 below" in text
+    text = _card(gates={"no-worse": {**against, "max_rise": 0.5, "min_fall": 0.1}})
+    assert "`rmse` at most 0.5 above the champion's, `rmse` at least 0.1 below" in text
