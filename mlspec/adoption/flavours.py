@@ -29,7 +29,9 @@ class Flavour:
     file: str
     format: str
     kind: str
-    licence: str = ""
+    licence: str
+    why: str = ""
+    """Why it cannot be served."""
 
 
 def read_flavour(data: bytes, said_by: str) -> Flavour:
@@ -57,9 +59,9 @@ def _flavour(name: str, flavour: Mapping[str, Any], licence: str, said_by: str) 
         return Flavour(check_file(flavour.get("data"), said_by), "onnx", "ONNX", licence)
     if name == "sklearn":
         file = check_file(flavour.get("pickled_model"), said_by)
-        written = flavour.get("serialization_format")
-        if written == "skops":
+        if flavour.get("serialization_format") == "skops":
             return Flavour(file, "skops", "scikit-learn, skops", licence)
-        kind = f"a scikit-learn model as a pickle ({show(str(written))})"
-        return Flavour(file, "", kind, licence)
-    return Flavour(check_file(flavour.get("data"), said_by), "", f"a model of {name}", licence)
+        why = "a pickle may run any code when it is loaded"
+        return Flavour(file, "", "scikit-learn, a pickle", licence, why)
+    why = f"models of {name} are not served yet"
+    return Flavour(check_file(flavour.get("data"), said_by), "", name, licence, why)

@@ -80,15 +80,16 @@ def adopt_mlflow(start: Path, console: Console, options: TakeOptions) -> int:
         try:
             taken = _take(registry, version, options, loaded, part)
             known = _known(loaded, taken)
-            if not _is_there(root, taken):
+            lost = not _is_there(root, taken)
+            if lost:
                 _place(root, taken, part, undo, ours=known is not None)
-            said = _say(root, loaded, taken, known, undo)
+            changed = _say(root, loaded, taken, known, undo) or lost
         finally:
             part.unlink(missing_ok=True)
     if options.as_json:
-        console.say_json(_as_dict(taken, changed=said))
+        console.say_json(_as_dict(taken, changed=changed))
     else:
-        console.say("\n".join(_render(taken, changed=said)))
+        console.say("\n".join(_render(taken, changed=changed)))
     return 0
 
 
@@ -276,10 +277,9 @@ def _render(taken: _Taken, *, changed: bool) -> Iterator[str]:
         yield f"{ROOT} says so. `mlspec apply` makes it a version; commit {ROOT} and"
         yield f"{escape(taken.path)}.dvc, which stands for the file."
     else:
-        yield "It cannot be served: what it is kept as may run any code when it is loaded, or is of"
-        yield "a kind that this version does not serve. So it was taken over as data."
-        yield "To serve it, convert it to ONNX, or log it with serialization_format=`skops`, and"
-        yield "adopt that."
+        yield f"It cannot be served: {escape(taken.flavour.why)}."
+        yield "So it was taken over as data. To serve it, convert it to ONNX, or log it with"
+        yield "serialization_format='skops', and adopt that."
 
 
 def _as_dict(taken: _Taken, *, changed: bool) -> dict[str, Any]:

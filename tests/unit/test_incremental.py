@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from hashlib import md5, sha256
 from pathlib import Path
 from random import Random
 
@@ -372,3 +373,67 @@ def test_more_datasets_than_git_can_be_asked_about_by_name(tmp_path: Path) -> No
     with open_project(tmp_path) as project:
         kept = {each.name: each.in_git for each in project.desired.of(DatasetResource)}
     assert kept == {name: name != "data-7" for name in names}
+
+
+def test_a_model_of_others_is_settled_until_its_file_changes(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlspec.ledger.entry import make_entry
+    from mlspec.ledger.paths import candidate_path, state_path
+    from mlspec.ledger.records import Candidate, ModelState
+
+    file, data = root / "shops/credit/credit.onnx", b"what others made"
+    file.parent.mkdir()
+    file.write_bytes(data)
+    Path(f"{file}.dvc").write_text(f"outs:\n- md5: {md5(data).hexdigest()}\n  path: credit.onnx\n")
+    digest = f"sha256:{sha256(data).hexdigest()}"
+    spec_of(root, "credit").write_text(
+        "models:\n  credit:\n"
+        f"    from: {{mlflow: 'mlruns#credit/1', digest: '{digest}', licence: MIT}}\n"
+        "    artifact: {path: shops/credit/credit.onnx, format: onnx}\n"
+    )
+    quick, whole = both(root)
+    assert quick == whole
+    assert {step.address: step.action for step in quick.steps} == {
+        "file.cards/credit.md": "create",
+        "model.credit": "register",
+    }
+    with open_project(root) as project:
+        fingerprint = project.facts.fingerprints["model.credit"]
+        card = project.desired.get(FileResource, "file.cards/credit.md").generated
+        write_files(root, {card.path: card.text})
+        candidate = Candidate(
+            fingerprint=fingerprint,
+            stages={},
+            status="accepted",
+            version=1,
+            commit="",
+            source={"mlflow": "mlruns#credit/1", "digest": digest, "licence": "MIT"},
+        )
+        records = {
+            candidate_path("credit", fingerprint): candidate,
+            state_path("credit"): ModelState(candidate=fingerprint, version=1),
+        }
+        project.ledger.record(records, make_entry(project.git, "test"))
+    assert both(root)[0].empty
+    assert looked_at(root, monkeypatch) == set()
+    file.write_bytes(b"something else")
+    for _ in range(2):
+        with pytest.raises(SpecError) as error:
+            both(root)
+        assert [each.code for each in error.value.diagnostics] == ["MLS606"]
+    file.unlink()
+    assert both(root)[0].empty, "its `.dvc` file stands for it"
+    Path(f"{file}.dvc").unlink()
+    with pytest.raises(SpecError):
+        both(root)
+    file.write_bytes(data)
+    assert both(root)[0].empty
+    pipeline = root / "pipelines/credit/dvc.yaml"
+    pipeline.parent.mkdir()
+    pipeline.write_text(f"# Generated {card.text[:60]}\nstages: {{}}\n")
+    file.write_bytes(data)  # looked at again, as after an edit of the spec that took its stages
+    quick, whole = both(root)
+    assert quick == whole
+    assert [step.address for step in quick.steps] == ["file.pipelines/credit/dvc.yaml"]
+    assert both(root)[0] == quick, "until it is gone"
