@@ -19,7 +19,13 @@ from typing import Any, ClassVar
 
 import hypothesis.strategies as st
 from hypothesis import note
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from mlspec.commands.apply import ApplyOptions, apply
 from mlspec.commands.deployment import start, stop
@@ -149,7 +155,8 @@ class Machine(RuleBasedStateMachine):
     # The spec -------------------------------------------------------------------------------------
 
     @contextmanager
-    def _editing(self) -> Iterator[dict[str, Any]]:
+    def _editing(self, *, then: bool = False) -> Iterator[dict[str, Any]]:
+        """The spec, to be changed; `then` it is applied."""
         spec = self.world.spec()
         kept = json.dumps(spec)
         yield spec
@@ -158,6 +165,8 @@ class Machine(RuleBasedStateMachine):
             return
         self.world.write_spec(spec)
         self._did("edited")
+        if then:
+            self._run(lambda: self.world.run(self._options()))
 
     def _add(self, slot: str, q: float) -> None:
         self.count += 1
@@ -175,23 +184,34 @@ class Machine(RuleBasedStateMachine):
         found: dict[str, Any] | None = spec.get("models", {}).get(self.names.get(slot, ""))
         return found
 
-    @rule(slot=slots, q=st.sampled_from(QUALITIES), w=st.sampled_from((1, 1, 2)))
-    def edit_params(self, slot: str, q: float, w: int) -> None:
-        with self._editing() as spec:
+    @rule(
+        slot=slots,
+        q=st.sampled_from(QUALITIES),
+        w=st.sampled_from((1, 1, 2)),
+        then=st.booleans(),
+    )
+    def edit_params(self, slot: str, q: float, w: int, then: bool) -> None:
+        with self._editing(then=then) as spec:
             slot = self._slot(spec, slot)
             if model := self._model(spec, slot):
-                model["stages"]["train"]["params"] = {"q": q, "w": w}
+                train = model["stages"]["train"]
+                if train["params"] == {"q": q, "w": w}:
+                    q = QUALITIES[QUALITIES.index(q) - 1]
+                train["params"] = {"q": q, "w": w}
 
     @rule(
         slot=slots,
         least=st.sampled_from((0.5, 0.8)),
         level=st.sampled_from(("fail", "fail", "warn")),
         champion=st.booleans(),
+        then=st.booleans(),
     )
-    def edit_gates(self, slot: str, least: float, level: str, champion: bool) -> None:
-        with self._editing() as spec:
+    def edit_gates(self, slot: str, least: float, level: str, champion: bool, then: bool) -> None:
+        with self._editing(then=then) as spec:
             slot = self._slot(spec, slot)
             if model := self._model(spec, slot):
+                if model["gates"]["good"].get("min") == least:
+                    least = 0.5 if least == 0.8 else 0.8
                 model["gates"] = {"good": {"metric": "auc", "min": least, "level": level}}
                 if champion:
                     gate = {"metric": "auc", "against": "champion", "max_drop": 0.15}
@@ -202,7 +222,8 @@ class Machine(RuleBasedStateMachine):
         with self._editing() as spec:
             slot = self._slot(spec, slot)
             if model := self._model(spec, slot):
-                model["description"] = words
+                same = model.get("description") == words
+                model["description"] = "One more." if same else words
 
     @rule(slot=slots, q=st.sampled_from(QUALITIES))
     def new_model(self, slot: str, q: float) -> None:
@@ -212,9 +233,9 @@ class Machine(RuleBasedStateMachine):
         self._add(slot, q)
         self._did("edited")
 
-    @rule(slot=slots, forget=st.booleans())
-    def remove_model(self, slot: str, forget: bool) -> None:
-        with self._editing() as spec:
+    @rule(slot=slots, forget=st.booleans(), then=st.booleans())
+    def remove_model(self, slot: str, forget: bool, then: bool) -> None:
+        with self._editing(then=then) as spec:
             slot = self._slot(spec, slot)
             name = self.names.get(slot, "")
             if not self._model(spec, slot) or f"model.{name}" in _protected(spec):
@@ -237,9 +258,9 @@ class Machine(RuleBasedStateMachine):
                 gone.add(move["from"])
         spec["moved"] = [each for each in spec.get("moved", []) if each["to"] not in gone]
 
-    @rule(slot=slots, said=chance)
-    def rename_model(self, slot: str, said: int) -> None:
-        with self._editing() as spec:
+    @rule(slot=slots, said=chance, then=st.booleans())
+    def rename_model(self, slot: str, said: int, then: bool) -> None:
+        with self._editing(then=then) as spec:
             slot = self._slot(spec, slot)
             former = self.names.get(slot, "")
             model = self._model(spec, slot)
@@ -261,27 +282,26 @@ class Machine(RuleBasedStateMachine):
                 spec["deployments"].get(slot, {}).pop("pin", None)
                 model.pop("quarantine", None)
 
-    @rule(slot=slots, kind=kinds, number=st.integers(0, 3))
-    def pin(self, slot: str, kind: str, number: int) -> None:
-        with self._editing() as spec:
+    @rule(slot=slots, kind=kinds, number=st.integers(0, 3), then=st.booleans())
+    def pin(self, slot: str, kind: str, number: int, then: bool) -> None:
+        with self._editing(then=then) as spec:
             slot = self._slot(spec, slot)
             deployment = spec.get("deployments", {}).get(slot)
             if deployment is None or f"{kind}-{slot}" not in deployment["targets"]:
                 return
             pins = deployment.setdefault("pin", {})
-            pins.pop(f"{kind}-{slot}", None)
-            if number:
+            if pins.pop(f"{kind}-{slot}", None) != number and number:
                 pins[f"{kind}-{slot}"] = number
             if not pins:
                 del deployment["pin"]
 
-    @rule(slot=slots, number=st.integers(0, 3))
-    def quarantine(self, slot: str, number: int) -> None:
-        with self._editing() as spec:
+    @rule(slot=slots, number=st.integers(0, 3), then=st.booleans())
+    def quarantine(self, slot: str, number: int, then: bool) -> None:
+        with self._editing(then=then) as spec:
             slot = self._slot(spec, slot)
             if model := self._model(spec, slot):
-                model.pop("quarantine", None)
-                if number:
+                before = model.pop("quarantine", [{}])[0].get("version")
+                if number and number != before:
                     model["quarantine"] = [{"version": number, "reason": "bad"}]
 
     @rule(slot=slots, on=st.sampled_from((True, False, False)))
@@ -289,30 +309,33 @@ class Machine(RuleBasedStateMachine):
         with self._editing() as spec:
             slot = self._slot(spec, slot)
             if self._model(spec, slot):
+                on = on and f"deployment.{slot}" not in _protected(spec)
                 found = [each for each in _protected(spec) if each != f"deployment.{slot}"]
                 addresses = [*found, f"deployment.{slot}"] if on else found
                 if slot in spec["deployments"]:
                     spec["policy"] = {"protect": addresses}
 
-    @rule(slot=slots, many=st.sampled_from((1, 2)))
-    def edit_targets(self, slot: str, many: int) -> None:
-        with self._editing() as spec:
+    @rule(slot=slots, many=st.sampled_from((1, 2)), then=st.booleans())
+    def edit_targets(self, slot: str, many: int, then: bool) -> None:
+        with self._editing(then=then) as spec:
             slot = self._slot(spec, slot)
             deployment = spec.get("deployments", {}).get(slot)
             if deployment is not None:
                 names = [f"staging-{slot}", f"production-{slot}"]
+                many = 3 - many if len(deployment["targets"]) == many else many
                 deployment["targets"] = names[:many]
                 pins = deployment.pop("pin", {})
                 if kept := {key: value for key, value in pins.items() if key in names[:many]}:
                     deployment["pin"] = kept
 
-    @rule(slot=slots, cpus=st.sampled_from((1, 2)))
-    def edit_resources(self, slot: str, cpus: int) -> None:
-        with self._editing() as spec:
+    @rule(slot=slots, cpus=st.sampled_from((1, 2)), then=st.booleans())
+    def edit_resources(self, slot: str, cpus: int, then: bool) -> None:
+        with self._editing(then=then) as spec:
             slot = self._slot(spec, slot)
             deployment = spec.get("deployments", {}).get(slot)
             if deployment is not None:
-                deployment["resources"] = {"cpus": cpus}
+                same = deployment.get("resources") == {"cpus": cpus}
+                deployment["resources"] = {"cpus": 3 - cpus if same else cpus}
 
     # Files ----------------------------------------------------------------------------------------
 
@@ -346,7 +369,10 @@ class Machine(RuleBasedStateMachine):
             self.world.write(path, file.read_bytes() + b"\n")
             self._did("edited")
 
-    @rule(slot=slots, how=st.sampled_from(("size", "digest", "garbage", "delete", "empty")))
+    @rule(
+        slot=slots,
+        how=st.sampled_from(("size", "digest", "garbage", "delete", "empty")),
+    )
     def edit_lock(self, slot: str, how: str) -> None:
         slot = self._slot(self.world.spec(), slot)
         path = f"pipelines/{self.names.get(slot, '')}/dvc.lock"
@@ -367,7 +393,11 @@ class Machine(RuleBasedStateMachine):
             self.world.write(path, edited[how])
         self._did(how)
 
-    @rule(slot=slots, what=st.sampled_from(("models/{}.onnx", "metrics/{}.json")), over=chance)
+    @rule(
+        slot=slots,
+        what=st.sampled_from(("models/{}.onnx", "metrics/{}.json")),
+        over=chance,
+    )
     def spoil_output(self, slot: str, what: str, over: int) -> None:
         slot = self._slot(self.world.spec(), slot)
         path = what.format(slot)
@@ -425,7 +455,12 @@ class Machine(RuleBasedStateMachine):
 
     def _options(self, *, select: tuple[str, ...] = (), jobs: int = 1, adopt: bool = False) -> Verb:
         options = ApplyOptions(
-            select=select, yes=True, allow_delete=True, allow_empty=True, jobs=jobs, adopt=adopt
+            select=select,
+            yes=True,
+            allow_delete=True,
+            allow_empty=True,
+            jobs=jobs,
+            adopt=adopt,
         )
         return lambda root, console: apply(root, console, options)
 
@@ -476,7 +511,10 @@ class Machine(RuleBasedStateMachine):
             if last:
                 raise Broken(f"two applies do not come to the end: {ended.said}")
 
-    @rule(slot=slots, kind=st.sampled_from(("model", "deployment", "+deployment", "stage")))
+    @rule(
+        slot=slots,
+        kind=st.sampled_from(("model", "deployment", "+deployment", "stage")),
+    )
     def apply_some(self, slot: str, kind: str) -> None:
         slot = self._slot(self.world.spec(), slot)
         name = self.names.get(slot, "none")
@@ -500,7 +538,10 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def apply_saved(self) -> None:
         options = ApplyOptions(
-            saved=self.world.place / "plan.json", allow_delete=True, allow_empty=True, jobs=1
+            saved=self.world.place / "plan.json",
+            allow_delete=True,
+            allow_empty=True,
+            jobs=1,
         )
         former = self.before
         ended = self._run(
@@ -566,8 +607,9 @@ class Machine(RuleBasedStateMachine):
         slot=slots,
         kind=kinds,
         to=st.sampled_from((None, None, 1, 2)),
+        then=st.booleans(),
     )
-    def roll_back(self, slot: str, kind: str, to: int | None) -> None:
+    def roll_back(self, slot: str, kind: str, to: int | None, then: bool) -> None:
         slot = self._slot(self.world.spec(), slot)
         if self.world.git("status", "--porcelain", "--", "mlspec.yaml").stdout:
             self.world.git("commit", "-q", "-m", "Before a rollback", "--", "mlspec.yaml")
@@ -579,6 +621,8 @@ class Machine(RuleBasedStateMachine):
         self._did(f"exit {ended.code}")
         if ended.code != 0 and self.world.spec() != before:
             raise Broken("a rollback that was refused changed the spec")
+        if then and ended.code == 0:
+            self._run(lambda: self.world.run(self._options()))
 
     @rule(slot=slots, kind=kinds, on=st.booleans())
     def stop_or_start(self, slot: str, kind: str, on: bool) -> None:
@@ -793,7 +837,10 @@ class Machine(RuleBasedStateMachine):
                 if at and history[at - 1]["release"] == history[at]["release"]:
                     raise Broken(f"{name} was given the same release twice")
                 self._check_served(spec, name, history[at], now.records, former.records)
-        protected = {*_protected(spec), *former.records.get("policy.json", {}).get("protect", ())}
+        protected = {
+            *_protected(spec),
+            *former.records.get("policy.json", {}).get("protect", ()),
+        }
         for name in before.keys() - after.keys():
             if f"deployment.{name.partition('@')[0]}" in protected:
                 raise Broken(f"{name} is protected, and was deleted")

@@ -30,7 +30,9 @@ def set_resources(world: World, cpus: int) -> None:
     world.write_spec(spec)
 
 
-def test_a_deployment_that_could_not_be_recorded_is_not_done_again(world: World) -> None:
+def test_a_deployment_that_could_not_be_recorded_is_not_done_again(
+    world: World,
+) -> None:
     set_resources(world, 2)
     killed = []
     for event in range(1, 100):
@@ -39,7 +41,7 @@ def test_a_deployment_that_could_not_be_recorded_is_not_done_again(world: World)
         killed.append(event)
     assert killed, "none was killed"
     for state in world.serving().values():
-        assert [each["version"] for each in state["history"]] == [1, 1]
+        assert [each["version"] for each in state["history"]] == [1, 2, 2]
     assert world.run(apply_all).code == 0
 
 

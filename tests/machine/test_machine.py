@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.machine.machine import Machine
+from mlspec.ledger.records import Verdict
+from mlspec.plan import Step
+from mlspec.planner import deployments as planner_deployments
+from mlspec.planner import models as planner_models
+from mlspec.providers import deployments, gates
+from mlspec.providers.context import Change, Context
+from tests.machine.machine import Broken, Machine
 
 ANYHOW = {
     "deadline": None,
@@ -49,3 +58,45 @@ def test_five_hundred_repositories() -> None:
     many = settings(max_examples=500, stateful_step_count=40, **ANYHOW)
     run_state_machine_as_test(Machine, settings=many)
     print(table())  # noqa: T201
+
+
+def let_all_pass(patch: pytest.MonkeyPatch) -> None:
+    """A gate's answer counts for nothing."""
+    real = gates.check_gate
+
+    def check_gate(*arguments: Any) -> Verdict:
+        return real(*arguments).model_copy(update={"result": "pass"})
+
+    patch.setattr(gates, "check_gate", check_gate)
+
+
+def forget_deploys(patch: pytest.MonkeyPatch) -> None:
+    """What was deployed is told to the audit, and not recorded."""
+    real = deployments.apply
+
+    def apply(step: Step, context: Context) -> Change:
+        return replace(real(step, context), records={})
+
+    patch.setattr(deployments, "apply", apply)
+
+
+def forget_quarantine(patch: pytest.MonkeyPatch) -> None:
+    """No version is quarantined."""
+    for module in (planner_deployments, planner_models):
+        patch.setattr(module, "why_quarantined", lambda *_: None)
+
+
+@pytest.mark.parametrize("fault", [let_all_pass, forget_deploys, forget_quarantine])
+def test_a_fault_of_ours_is_found(
+    fault: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault(monkeypatch)
+    looking = settings(
+        max_examples=100,
+        stateful_step_count=30,
+        derandomize=True,
+        phases=[Phase.generate],
+        **ANYHOW,
+    )
+    with pytest.raises(Broken):
+        run_state_machine_as_test(Machine, settings=looking)

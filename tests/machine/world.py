@@ -111,7 +111,8 @@ class Target:
             "artifact": (release.path / "artifact").read_text(),
         }
         self._write(
-            deployment, {"status": "serving", **served, "history": [*state["history"], served]}
+            deployment,
+            {"status": "serving", **served, "history": [*state["history"], served]},
         )
         running = self.observe(deployment)
         assert running is not None
@@ -270,7 +271,14 @@ class _Faults:
             path, _, flags = arguments
             if not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
                 return
-        elif event in ("os.rename", "os.mkdir", "os.link", "os.symlink", "os.remove", "os.rmdir"):
+        elif event in (
+            "os.rename",
+            "os.mkdir",
+            "os.link",
+            "os.symlink",
+            "os.remove",
+            "os.rmdir",
+        ):
             path = arguments[0]
         elif event == "subprocess.Popen":
             path = None
@@ -539,7 +547,7 @@ def add_model(spec: dict[str, Any], slot: str, name: str, q: float) -> None:
 
 
 def make_template(place: Path) -> None:
-    """A repository with one model that was applied, to be copied; a remote that has it all."""
+    """A repository with a model of two versions, to be copied; a remote that has it all."""
     repo = place / "repo"
     world = World(place, shared=True)
     subprocess.run(["git", "init", "-q", "-b", "main", repo], check=True)
@@ -548,12 +556,15 @@ def make_template(place: Path) -> None:
     world.write("data/rows.csv", "a,b\n1,2\n")
     world.write("src/train.sh", TRAIN)
     spec = {**EMPTY}
-    add_model(spec, SLOTS[0], "m1", 0.7)
-    world.write_spec(spec)
-    world.git("add", "--all")
-    world.git("commit", "-q", "-m", "Start")
-    ended = world.run(lambda root, console: apply(root, console, ApplyOptions(yes=True, jobs=1)))
-    assert ended.code == 0, ended.said
+    for q in (0.6, 0.7):
+        add_model(spec, SLOTS[0], "m1", q)
+        world.write_spec(spec)
+        world.git("add", "--all")
+        world.git("commit", "-q", "-m", f"Quality {q}")
+        ended = world.run(
+            lambda root, console: apply(root, console, ApplyOptions(yes=True, jobs=1))
+        )
+        assert ended.code == 0, ended.said
     world.git("add", "--all")
     world.git("commit", "-q", "-m", "Applied")
     world.git("push", "-q", str(place / "remote.git"), "main", "refs/mlspec/*:refs/mlspec/*")
