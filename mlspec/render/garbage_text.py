@@ -124,7 +124,7 @@ def _examples(kept: Sequence[Kept], kind: str) -> str:
     if kind == "run":
         named = list(dict.fromkeys(each.by for each in kept if each.by))
     else:
-        named = [f"{each.address} {each.by}".strip() for each in kept]
+        named = [f"{each.address}{': ' * bool(each.by)}{each.by}" for each in kept]
     more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
     return f" ({escape(_list(named[:_NAMED]))}{more})" if named else ""
 
