@@ -18,7 +18,7 @@ from mlspec.planner import deployments as planner_deployments
 from mlspec.planner import models as planner_models
 from mlspec.providers import deployments, gates
 from mlspec.providers.context import Change, Context
-from tests.machine.machine import Broken, Machine
+from tests.machine.machine import IDLE, Broken, Machine
 
 ANYHOW = {
     "deadline": None,
@@ -55,9 +55,13 @@ def test_a_few_repositories() -> None:
 
 @pytest.mark.thorough
 def test_five_hundred_repositories() -> None:
-    many = settings(max_examples=500, stateful_step_count=40, **ANYHOW)
+    """Some end before their last step, so there are more of them, and more steps."""
+    many = settings(max_examples=600, stateful_step_count=44, **ANYHOW)
     run_state_machine_as_test(Machine, settings=many)
     print(table())  # noqa: T201
+    assert Machine.steps >= 20_000
+    rules = {each.function.__name__ for each in Machine().rules}
+    assert rules == {rule for rule, outcome in Machine.tally if outcome not in IDLE}
 
 
 def let_all_pass(patch: pytest.MonkeyPatch) -> None:
