@@ -20,6 +20,7 @@ from mlspec.render.style import Style, escape
 from mlspec.resources import DeploymentResource
 
 if TYPE_CHECKING:
+    from mlspec.ledger.records import ModelState
     from mlspec.selection import Selected
 
 MOST_ROWS = 20
@@ -134,8 +135,16 @@ def _model(
         "version": _version(name, facts),
         "newest": recorded.version if recorded else None,
         "state": state,
-        "note": held.get(address) or (steps[0].reason if steps else ""),
+        "note": held.get(address) or (_reason(steps[0], recorded) if steps else ""),
     }
+
+
+def _reason(step: Step, recorded: ModelState | None) -> str:
+    """Why a step is to do; of a stage of a model that has run others, with its name."""
+    kind, _, name = step.address.partition(".")
+    if kind == "stage" and recorded is not None and recorded.runs:
+        return f"stage {name.partition('.')[2]}: {step.reason}"
+    return step.reason
 
 
 def _version(name: str, facts: Facts) -> int | None:
