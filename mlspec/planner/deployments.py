@@ -251,7 +251,9 @@ def _plan_pending(
     if recorded is not None and recorded.status == "stopped":
         facts.hold(resource.address, "it was stopped; `mlspec start` serves it again")
         return
-    if (earlier := _not_yet_on(facts, resource, None)) is not None:
+    # of one that is only judged anew, an earlier target may have it
+    known = facts.recorded.version(resource.deployment.model, outlook.version or 0)
+    if (earlier := _not_yet_on(facts, resource, known)) is not None:
         facts.hold(resource.address, f"{earlier} does not get the new version, and comes first")
         return
     assert outlook.pending is not None

@@ -21,7 +21,7 @@ def world(template: Path) -> Iterator[World]:
 
 
 def apply_all(root: Path, console: Console) -> int:
-    return apply(root, console, ApplyOptions(yes=True, jobs=1))
+    return apply(root, console, ApplyOptions(yes=True, jobs=1, allow_delete=True))
 
 
 def set_resources(world: World, cpus: int) -> None:
@@ -55,6 +55,20 @@ def test_recovery_says_that_the_last_commit_is_lost(world: World) -> None:
     assert ended.code == 0, ended.said
     assert "Lost: what came after it" in ended.said
     assert "Nothing was lost" not in ended.said
+
+
+def test_a_target_gets_a_version_that_is_judged_anew_at_once(world: World) -> None:
+    spec = world.spec()
+    targets = spec["deployments"]["one"]["targets"]
+    spec["deployments"]["one"]["targets"] = targets[:1]
+    spec["models"]["m1"]["stages"]["train"]["params"]["q"] = 0.9
+    world.write_spec(spec)
+    assert world.run(apply_all).code == 0
+    spec["deployments"]["one"]["targets"] = targets
+    spec["models"]["m1"]["gates"]["good"]["min"] = 0.8
+    world.write_spec(spec)
+    assert world.run(apply_all).code == 0
+    assert [state["version"] for state in world.serving().values()] == [3, 3]
 
 
 def recovered(world: World) -> Ended:
