@@ -17,7 +17,7 @@ crash:  ## Apply with a fault at each of a sample of calls (3 minutes; needs str
 	@bash .ci/install dev
 	@.venv/bin/python tests/crash/sweep.py --points 64 --report build/crash.md $(OPTIONS)
 
-crash-full:  ## Apply with a fault at every call that changes something (hours)
+crash-full:  ## Apply with a fault at every call that changes something (an hour)
 	@bash .ci/install dev
 	@.venv/bin/python tests/crash/sweep.py --report build/crash.md $(OPTIONS)
 
