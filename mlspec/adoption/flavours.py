@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlspec.adoption.registry import check_file, load_yaml
+from mlspec.adoption.registry import check_file, load_yaml, plain_line
 from mlspec.errors import MlspecError
 from mlspec.spec.show import show
 
@@ -41,7 +41,7 @@ def read_flavour(data: bytes, said_by: str) -> Flavour:
     metadata = body.get("metadata")
     licence = ""
     if isinstance(metadata, dict):
-        licence = str(metadata.get("licence") or metadata.get("license") or "")
+        licence = plain_line(metadata.get("licence") or metadata.get("license"))
     if isinstance(flavours, dict):
         for name in ("onnx", "sklearn", *_ONE_FILE):
             if isinstance(flavour := flavours.get(name), dict):

@@ -14,7 +14,7 @@ import os
 import re
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -88,8 +88,10 @@ def parse_wanted(text: str) -> Wanted:
     return Wanted(found["name"], int(version) if version else None, found["alias"])
 
 
-def open_registry(where: str, environment: Mapping[str, str] = os.environ) -> Registry:
-    """The registry at a URL (http, https) or in a folder."""
+def open_registry(
+    where: str, environment: Mapping[str, str] = os.environ, *, start: Path | None = None
+) -> Registry:
+    """The registry at a URL (http, https), or in a folder as seen from `start`."""
     if escape(where) != where or "#" in where:
         raise MlspecError(f"{show(where)} is neither a URL nor a folder")
     scheme = where.partition("://")[0] if "://" in where else ""
@@ -110,14 +112,15 @@ def open_registry(where: str, environment: Mapping[str, str] = os.environ) -> Re
             f"{show(where)}: registries of the kind {show(scheme)} are not read",
             hint="give the URL of a tracking server (http, https), or a folder such as mlruns",
         )
-    return _Folder(folder)
+    return _Folder(folder, start or Path())
 
 
 def check_file(file: object, said_by: str) -> str:
     """A name that a registry gave for a file, if it leads nowhere else."""
     if not isinstance(file, str) or not _FILE.fullmatch(file) or ".." in file:
+        named = show(file) if isinstance(file, str) else "of no name"
         raise MlspecError(
-            f"{said_by} names the file {show(str(file))}, which may lead out of the model",
+            f"{said_by} names the file {named}, which may lead out of the model",
             hint="look at who could write to that registry; nothing was taken",
         )
     return file
@@ -266,11 +269,12 @@ def _licence(tags: object) -> str:
     """What tags say of the licence: `[{key, value}, ...]`."""
     for tag in tags if isinstance(tags, list) else ():
         if isinstance(tag, dict) and str(tag.get("key")).lower() in LICENCE_TAGS:
-            return _said(tag.get("value"))
+            return plain_line(tag.get("value"))
     return ""
 
 
-def _said(value: object) -> str:
+def plain_line(value: object) -> str:
+    """A value that others wrote, if it is a short line; else nothing."""
     text = value.strip() if isinstance(value, str) else ""
     return text if escape(text) == text and len(text) <= 100 else ""
 
@@ -285,9 +289,9 @@ class _Folder:
     and it cannot lead anywhere else.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, start: Path) -> None:
         self.address = address
-        self._root = Path(os.path.realpath(address))
+        self._root = Path(os.path.realpath(start / address))
         if not (self._root / "models").is_dir():
             raise MlspecError(
                 f"{address} is no folder with a registry of MLflow: it has no folder `models`",
@@ -335,14 +339,15 @@ class _Folder:
         for tag in sorted((folder / "tags").glob("*")):
             if tag.name.lower() in LICENCE_TAGS:
                 with self._open(tag) as file:
-                    return _said(_limited(file, "a tag").decode(errors="replace"))
+                    return plain_line(_limited(file, "a tag").decode(errors="replace"))
         return ""
 
     def _artifacts(self, version: Registered) -> Path:
         path = self._inside("models", version.name, f"version-{version.version}", "meta.yaml")
         with self._open(path) as file:
             meta = load_yaml(_limited(file, "meta.yaml"), f"{self.address}: meta.yaml of {version}")
-        place = str(meta.get("storage_location") or meta.get("source") or "")
+        named = meta.get("storage_location") or meta.get("source")
+        place = named if isinstance(named, str) else ""
         found = _KEPT.search(place)
         if found is None:
             raise MlspecError(
@@ -376,17 +381,41 @@ def _limited(file: IO[bytes], name: str) -> bytes:
     return data
 
 
+@contextmanager
+def _written(path: Path) -> Iterator[IO[bytes]]:
+    with _as_unwritable(path):
+        into = path.open("wb")
+    try:
+        yield into
+        with _as_unwritable(path):
+            into.flush()
+            os.fsync(into.fileno())
+    finally:
+        with suppress(OSError):
+            into.close()
+
+
+@contextmanager
+def _as_unwritable(path: Path) -> Iterator[None]:
+    """What goes wrong here is about this machine, and not about a server."""
+    try:
+        yield
+    except OSError as error:
+        raise MlspecError(
+            f"cannot write {path}: {error.strerror}", hint="nothing was changed"
+        ) from error
+
+
 def _copy(file: IO[bytes], to: Path, name: str) -> None:
     """Have all bytes at `to`, on disk; nothing of them is looked at."""
     length = getattr(file, "length", None)
     taken = 0
-    with to.open("wb") as into:
+    with _written(to) as into:
         while piece := file.read(1 << 20):
             taken += len(piece)
             if taken > MOST_BYTES:
                 raise MlspecError(f"{name} has more than {MOST_BYTES:,} bytes")
-            into.write(piece)
-        into.flush()
-        os.fsync(into.fileno())
+            with _as_unwritable(to):
+                into.write(piece)
     if length is not None and taken != length:
         raise MlspecError(f"{name} ended after {taken:,} of {length:,} bytes", hint="try again")

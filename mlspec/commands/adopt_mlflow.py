@@ -28,6 +28,7 @@ from mlspec.render.style import escape
 from mlspec.spec.edit import add_member, has, put_value
 from mlspec.spec.load import ROOT, Loaded, load_spec
 from mlspec.spec.models import Model
+from mlspec.spec.show import show
 from mlspec.undo import Undo, whole_or_not_at_all
 from mlspec.worktree import Worktree
 
@@ -74,7 +75,7 @@ def adopt_mlflow(start: Path, console: Console, options: TakeOptions) -> int:
     with acquire(Git(root), options.lock_timeout), whole_or_not_at_all(root) as undo:
         take_back(root, undo, console)
         loaded = load_spec(root) if (root / ROOT).exists() else None
-        registry = open_registry(options.where)
+        registry = open_registry(options.where, start=start)
         version = registry.find(parse_wanted(options.model))
         part = make_own_folder(root) / PART
         try:
@@ -104,7 +105,9 @@ def _take(
     said_by = f"{registry.address}#{version}"
     flavour = read_flavour(registry.read(version, MLMODEL), said_by)
     taken = set(loaded.spec.models) | set(loaded.spec.datasets) if loaded else set()
-    name = options.name or make_name(version.name, (), otherwise="model")
+    name = make_name(options.name or version.name, (), otherwise="model")
+    if options.name not in ("", name):
+        raise MlspecError(f"{show(options.name)} is no name in a spec", hint=f"--name {name}")
     known = loaded.spec.models.get(name) if loaded else None
     if known is not None and known.from_ is None:
         raise MlspecError(

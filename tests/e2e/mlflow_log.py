@@ -17,11 +17,20 @@ def log_models(address: str) -> None:
         model = LogisticRegression().fit(rows, rows[:, 0] + rows[:, column] > 0)
         made = to_onnx(model, rows[:1], options={"zipmap": False})
         with mlflow.start_run():
-            mlflow.onnx.log_model(made, name="credit", registered_model_name="credit")
+            mlflow.onnx.log_model(
+                made,
+                name="credit",
+                registered_model_name="credit",
+                pip_requirements=["onnx"],  # or else it tries in another Python what that takes
+            )
     with mlflow.start_run():
         for name, written in (("pickled", "cloudpickle"), ("skopsed", "skops")):
             mlflow.sklearn.log_model(
-                model, name=name, registered_model_name=name, serialization_format=written
+                model,
+                name=name,
+                registered_model_name=name,
+                serialization_format=written,
+                pip_requirements=["scikit-learn"],
             )
     client = MlflowClient()
     client.set_registered_model_alias("credit", "champion", "1")

@@ -142,7 +142,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         running = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
         await_health(address, running)
-        subprocess.run([python, LOG, address], check=True, timeout=300, capture_output=True)
+        subprocess.run([python, LOG, address], check=True, timeout=900, capture_output=True)
         yield address
     finally:
         os.killpg(running.pid, signal.SIGKILL)

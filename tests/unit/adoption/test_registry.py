@@ -218,6 +218,13 @@ def test_a_folder_that_mlflow_wrote_and_somebody_moved(folder: Path, tmp_path: P
     assert (tmp_path / "part").read_bytes() == (folder / FIRST / "model.onnx").read_bytes()
 
 
+def test_a_full_disk_is_not_a_server_that_cannot_be_reached(fake: Fake) -> None:
+    fake.say(FILES, b"x" * 100)
+    server = open_registry(fake.address, {})
+    with pytest.raises(MlspecError, match="cannot write /dev/full: No space left"):
+        server.download(Registered("credit", 1, "MIT"), "model.onnx", Path("/dev/full"))
+
+
 def edit_place(folder: Path, place: str) -> None:
     meta = folder / "models/credit/version-1/meta.yaml"
     lines = meta.read_text().splitlines()
@@ -295,6 +302,16 @@ def test_names_that_may_lead_out(name: object, flavour: str) -> None:
 def test_models_that_are_not_taken(text: bytes, said: str) -> None:
     with pytest.raises(MlspecError, match=said):
         read_flavour(text, "it")
+
+
+def test_values_that_grow_without_end_are_not_written_out() -> None:
+    lines = ["a0: &a0 [x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
+    bomb = "\n".join(lines)
+    flavours = "flavors: {onnx: {data: model.onnx}}\nmetadata: {license: *a29}"
+    assert read_flavour(f"{bomb}\n{flavours}".encode(), "it").licence == ""
+    with pytest.raises(MlspecError, match="of no name"):
+        read_flavour(f"{bomb}\nflavors: {{onnx: {{data: *a29}}}}".encode(), "it")
 
 
 def test_a_pickle_is_not_served() -> None:
