@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +22,7 @@ moved:
 def project(served: Any) -> Iterator[Any]:
     yield served
     served.mlspec("stop", "deployment.lending@local", code=None)
+    served.mlspec("stop", "deployment.loans@local", code=None)
 
 
 def rename(project: Any) -> None:
@@ -65,6 +68,40 @@ def test_a_rename_trains_nothing(project: Any) -> None:
     assert project.apply() == ["train", "evaluate"], "as if it had always had that name"
     versions = project.json("show", "credit")["versions"]
     assert [version["version"] for version in versions] == [1, 2]
+
+
+def test_a_renamed_model_goes_on_serving_and_no_request_fails(project: Any) -> None:
+    text = project.read().replace("\n  loans:\n    description", "\n  credit:\n    description")
+    text = text.replace("\n    model: loans\n", "\n    model: credit\n")
+    project.write("mlspec.yaml", f"{text}\nmoved: [{{from: model.loans, to: model.credit}}]\n")
+    project.edit("pipelines/loans/params.json", "pipelines/credit/params.json", "src/train.py")
+    assert "deployment.loans@local" not in project.plan(), "its release is the same"
+    before = project.serving()
+    answers: list[object] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            try:
+                answers.append(project.ask(70))
+            except Exception as error:
+                answers.append(error)
+
+    asking = [threading.Thread(target=ask) for _ in range(3)]
+    for each in asking:
+        each.start()
+    try:
+        assert project.apply() == []
+        enough = len(answers) + 50
+        while len(answers) < enough:
+            time.sleep(0.01)
+    finally:
+        done.set()
+        for each in asking:
+            each.join()
+    assert set(answers) == {(1, 25.0)}
+    assert project.serving()["ready"] == before["ready"], "the very same processes"
+    project.check_settled()
 
 
 def test_a_rename_that_was_compiled_and_committed_first(project: Any) -> None:
