@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mlspec.spec.edit import append_item, drop_item, drop_value, put_value
@@ -96,9 +98,8 @@ def test_a_value_keeps_the_way_in_which_it_was_written() -> None:
     assert lines == text.replace("command: |", "command: |-").replace("  ls\n", "  pwd\n")
     small = put_value(text, (*a, "params"), "x", 1e-05)
     assert small is not None
-    assert parse(small.encode(), "").top.plain()["models"]["m"]["stages"]["a"]["params"] == {  # type: ignore[union-attr]
-        "x": 1e-05
-    }
+    top: Any = parse(small.encode(), "").top
+    assert top.plain()["models"]["m"]["stages"]["a"]["params"] == {"x": 1e-05}
     deep = put_value(text, (*b, "params", "tree"), "depth", 3)
     assert deep is not None
     assert deep.endswith("# why\n        params: {tree: {depth: 3}}\n")
