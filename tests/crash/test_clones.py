@@ -25,7 +25,8 @@ from mlspec.commands.fsck import find_problems
 from mlspec.errors import ExitCode
 from mlspec.git import Git
 from mlspec.ledger.history import log
-from mlspec.ledger.lease import find_holder
+from mlspec.ledger.lease import REF as LOCK
+from mlspec.ledger.lease import find_holder, load_lock
 from mlspec.ledger.paths import version_path
 from mlspec.ledger.records import Run, Version
 from mlspec.ledger.state import load_recorded
@@ -125,6 +126,7 @@ class Race:
         self.chance = random.Random(clones)
         self.clones: list[Clone] = []
         remote = place / "remote.git"
+        self.remote = Git(remote)
         _run("git", "init", "--quiet", "--bare", "--initial-branch=main", remote)
         names = [f"m{number}" for number in range(clones)]
         for name in names:
@@ -166,7 +168,7 @@ class Race:
                 running = [c for c in self.clones if c.process and not c.resume_at]
                 if not running or self.chance.random() > 0.15:
                     continue
-                victim = self.chance.choice(running)
+                victim = self._holder(running) or self.chance.choice(running)
                 if kills and self.chance.random() < 0.5:
                     kills -= 1
                     victim.send(signal.SIGKILL)
@@ -179,6 +181,14 @@ class Race:
                 if clone.process:
                     clone.send(signal.SIGKILL)
                     clone.process.communicate()
+
+    def _holder(self, running: list[Clone]) -> Clone | None:
+        """Mostly the one that has the lock: there is most to break."""
+        found = self.remote.objects.get(LOCK)
+        holder = load_lock(found.data).holder if found else None
+        if holder is None or self.chance.random() < 0.2:
+            return None
+        return next((c for c in running if c.process and c.process.pid == holder.pid), None)
 
     def _take(self, clone: Clone) -> None:
         """An apply ended: a lost one is begun again, a good one is followed by the next round."""

@@ -199,6 +199,16 @@ def test_a_failure_ends_what_comes_after_it_and_nothing_else(world: World) -> No
     assert "end model.m skipped" in world.events
 
 
+def test_a_step_that_the_apply_may_not_do_any_more_is_not_done(world: World) -> None:
+    world.refused.add("deployment.d@t")
+    report = world.carry_out(
+        step("stage.m.train"), step("deployment.d@t", Action.DEPLOY, "stage.m.train")
+    )
+    assert statuses(report) == ["done", "failed"]
+    assert world.done == ["stage.m.train run"]
+    assert report.exit_code == ExitCode.LOCKED
+
+
 def test_a_predecessor_without_a_step_does_not_stop(world: World) -> None:
     report = world.carry_out(step("model.m", Action.REGISTER, "stage.m.train"))
     assert statuses(report) == ["done"]
