@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import hypothesis.strategies as st
-from hypothesis import note
+from hypothesis import currently_in_test_context, note
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -470,7 +470,7 @@ class Machine(RuleBasedStateMachine):
         former, own, spec = self.before, self.world.own_files(), self.world.spec()
         served, trained = self.world.serving(), len(self.world.trained())
         ended = run()
-        note(f"{self._rule}: {ended.code}\n{ended.said}")
+        _note(f"{self._rule}: {ended.code}\n{ended.said}")
         if self.world.own_files() != own:
             raise Broken("a file of the user's was changed")
         if self.world.serving() != served:
@@ -617,7 +617,7 @@ class Machine(RuleBasedStateMachine):
         options = RollbackOptions(to=to, reason="bad", here=True, commit=True, as_json=False)
         name = f"{slot}@{kind}-{slot}"
         ended = self.world.run(lambda root, console: rollback(root, console, name, options))
-        note(ended.said)
+        _note(ended.said)
         self._did(f"exit {ended.code}")
         if ended.code != 0 and self.world.spec() != before:
             raise Broken("a rollback that was refused changed the spec")
@@ -756,7 +756,7 @@ class Machine(RuleBasedStateMachine):
             return
         call(root, lambda root, console: _plan(root, console, None))
         ended = call(root, lambda root, console: recover(root, console, yes=True, lock_timeout=0))
-        note(f"recover: {ended.code} {ended.said}")
+        _note(f"recover: {ended.code} {ended.said}")
         if ended.code != 0:
             self._did(f"{what}: not recovered")
             shutil.rmtree(folder)  # another clone helps
@@ -902,6 +902,12 @@ class Machine(RuleBasedStateMachine):
                 name = moved[f"model.{name}"].removeprefix("model.")
             if (name, work) in runs:
                 raise Broken(f"{name} was trained again: {line}")
+
+
+def _note(text: str) -> None:
+    """Shown with a failure, if it is Hypothesis who tries things."""
+    if currently_in_test_context():
+        note(text)
 
 
 def _plan(root: Path, console: Console, out: Path | None) -> int:

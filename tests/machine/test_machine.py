@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,17 +91,47 @@ def forget_quarantine(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(module, "why_quarantined", lambda *_: None)
 
 
-@pytest.mark.parametrize("fault", [let_all_pass, forget_deploys, forget_quarantine])
-def test_a_fault_of_ours_is_found(
-    fault: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def spoil_a_model(machine: Machine) -> None:
+    machine.edit_params(slot="one", q=0.3, w=1, then=True)
+
+
+def change_what_serves(machine: Machine) -> None:
+    machine.edit_params(slot="one", q=0.9, w=1, then=True)
+
+
+def serve_what_is_quarantined(machine: Machine) -> None:
+    machine.quarantine(slot="one", number=2, then=False)
+    machine.edit_resources(slot="one", cpus=2, then=True)
+
+
+FAULTS = [
+    (let_all_pass, spoil_a_model),
+    (forget_deploys, change_what_serves),
+    (forget_quarantine, serve_what_is_quarantined),
+]
+Fault = Callable[[pytest.MonkeyPatch], None]
+Act = Callable[[Machine], None]
+
+
+@pytest.mark.parametrize(("fault", "act"), FAULTS)
+def test_a_fault_of_ours_is_caught(fault: Fault, act: Act, monkeypatch: pytest.MonkeyPatch) -> None:
+    for faulty in (False, True):
+        if faulty:
+            fault(monkeypatch)
+        machine = Machine()
+        machine.begin(shared=9)
+        try:
+            with pytest.raises(Broken) if faulty else nullcontext():
+                act(machine)
+                machine.check()
+        finally:
+            machine.teardown()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("fault", "_act"), FAULTS)
+def test_a_fault_of_ours_is_found(fault: Fault, _act: Act, monkeypatch: pytest.MonkeyPatch) -> None:
     fault(monkeypatch)
-    looking = settings(
-        max_examples=100,
-        stateful_step_count=30,
-        derandomize=True,
-        phases=[Phase.generate],
-        **ANYHOW,
-    )
+    looking = settings(max_examples=300, stateful_step_count=40, phases=[Phase.generate], **ANYHOW)
     with pytest.raises(Broken):
         run_state_machine_as_test(Machine, settings=looking)
