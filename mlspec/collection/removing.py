@@ -24,7 +24,7 @@ from mlspec.ledger.paths import run_path, version_path
 from mlspec.ledger.records import Record
 from mlspec.ledger.state import load_recorded
 from mlspec.ledger.unfinished import at_work
-from mlspec.planner.garbage import Garbage, show_bytes, show_numbers
+from mlspec.planner.garbage import Garbage, losses, show_bytes, show_numbers
 from mlspec.providers.local.release import STAGING
 from mlspec.reconcile import Project
 
@@ -92,8 +92,9 @@ def _mark(project: Project, plan: Garbage, entry: Entry) -> None:
     ledger = project.ledger
     base = ledger.tip
     marks = _records(project, plan, freed=True)
+    lost = losses(plan.versions, plan.runs)
     for model, records in marks.items():
-        ledger.stage(records, entry.about(f"model.{model}", FREE, "done", _said(plan, model)))
+        ledger.stage(records, entry.about(f"model.{model}", FREE, "done", _said(*lost[model])))
     ledger.flush()
     tip = ledger.publish()
     if len([*ledger.chain(tip, until=base)]) > len(marks):
@@ -128,10 +129,8 @@ def _records(
     return found
 
 
-def _said(plan: Garbage, model: str) -> str:
+def _said(numbers: tuple[int, ...], runs: int) -> str:
     """What a model loses, in words."""
-    numbers = [key.number for key in plan.versions if key.model == model]
-    runs = sum(key.model == model for key in plan.runs)
     parts = []
     if numbers:
         parts.append(f"version{'s' * (len(numbers) > 1)} {show_numbers(numbers)}")

@@ -8,6 +8,7 @@ nothing that is kept needs it; one that nothing here knows is somebody else's. R
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -516,16 +517,30 @@ def _freed(
     wrote: dict[str, set[str]] = {}
     for run in known.runs:
         wrote.setdefault(run.key.model, set()).update(_expand(run.wrote, known.lists))
+    lost = losses(versions, runs)
     for model in sorted(wrote):
         mine = {md5: sizes.pop(md5) for md5 in wrote[model] & sizes.keys()}
-        numbers = tuple(key.number for key in versions if key.model == model)
-        count = sum(key.model == model for key in runs)
+        numbers, count = lost.get(model, ((), 0))
         if mine or numbers or count:
             yield Freed(f"model.{model}", numbers, count, len(mine), sum(mine.values()))
     data = _expand(known.data, known.lists) & sizes.keys()
     for address, md5s in (("data", data), ("earlier commits", sizes.keys() - data)):
         if md5s:
             yield Freed(address, (), 0, len(md5s), sum(sizes[md5] for md5 in md5s))
+
+
+def losses(
+    versions: Iterable[VersionKey], runs: Iterable[RunKey]
+) -> dict[str, tuple[tuple[int, ...], int]]:
+    """The versions, and how many runs, that each model loses the files of."""
+    numbers: dict[str, list[int]] = {}
+    for key in versions:
+        numbers.setdefault(key.model, []).append(key.number)
+    counts = Counter(key.model for key in runs)
+    return {
+        model: (tuple(sorted(numbers.get(model, ()))), counts[model])
+        for model in numbers.keys() | counts.keys()
+    }
 
 
 def _old_files(known: Known, versions: Mapping[VersionKey, Kept]) -> Iterator[OldFile]:
