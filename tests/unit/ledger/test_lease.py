@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,6 +34,8 @@ from mlspec.ledger.paths import state_path
 from mlspec.ledger.records import ModelState
 from mlspec.ledger.store import REF as LEDGER
 from mlspec.ledger.store import Ledger
+from mlspec.plan import Action, Consequence, Step
+from mlspec.reconcile import _Reconciled
 from mlspec.render.console import Console
 
 HOLDER = Holder(
@@ -280,6 +283,21 @@ def test_records_are_refused_without_it(remote: Git, clone: Clone) -> None:
     other.end()
     ledger.lease = None
     assert ledger.publish() == tip
+
+
+def test_a_step_that_others_see_is_not_begun_without_it(clone: Clone) -> None:
+    ledger = Ledger(clone("one"))
+    world = _Reconciled(SimpleNamespace(ledger=ledger), Entry(command="apply"))  # type: ignore[arg-type]
+    deploy = Step("deployment.api@local", Action.DEPLOY, Consequence.REDEPLOY, "because")
+    train = replace(deploy, address="stage.m.train", action=Action.RUN)
+    world.guard(deploy)  # without a lock at the remote there is none to lose
+    held, other = lose(clone, ledger)
+    world.guard(train)  # renewed a moment ago: what it runs is seen by nobody yet
+    for step in (deploy, train):
+        with pytest.raises(LockLost):
+            world.guard(step)
+    held.end()
+    other.end()
 
 
 def test_records_go_with_a_renewal_and_the_last_ones_give_it_back(
