@@ -834,7 +834,8 @@ class Machine(RuleBasedStateMachine):
             history = state["history"]
             known = len(before.get(name, {"history": ()})["history"])
             for at in range(known, len(history)):
-                if at and history[at - 1]["release"] == history[at]["release"]:
+                away = at == known and before.get(name, {}).get("status") != "serving"
+                if not away and at and history[at - 1]["release"] == history[at]["release"]:
                     raise Broken(f"{name} was given the same release twice")
                 self._check_served(spec, name, history[at], now.records, former.records)
         protected = {
