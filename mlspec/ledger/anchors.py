@@ -23,15 +23,20 @@ _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 def check_refs(git: Git) -> Iterator[Problem]:
     """A ref that is a file says one commit, as Git writes it; and so do those that are packed."""
     for name in (REF, FETCHED):
-        file = git.common_dir / name
-        try:
-            if file.exists() and not _REF.fullmatch(file.read_text("utf-8")):
-                yield Problem("ledger", name, f"{name} names no commit", RECOVER)
-        except (OSError, ValueError) as error:
-            yield Problem("ledger", name, f"{name} cannot be read: {error}", RECOVER)
+        if not is_as_written(git, name):
+            yield Problem("ledger", name, f"{name} is not what Git wrote", RECOVER)
     if not is_sound(git):
         file = packed_refs(git)
         yield Problem("ledger", str(file), f"{file} has lines that Git cannot read", RECOVER)
+
+
+def is_as_written(git: Git, ref: str) -> bool:
+    """Whether the file of a ref, if it has one, names a commit and nothing else."""
+    file = git.common_dir / ref
+    try:
+        return not file.exists() or _REF.fullmatch(file.read_text("utf-8")) is not None
+    except (OSError, ValueError):
+        return False
 
 
 def check_remote(git: Git, tip: str) -> Iterator[Problem]:

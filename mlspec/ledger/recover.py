@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mlspec.errors import MlspecError
 from mlspec.git import Git
-from mlspec.ledger.anchors import check_refs
+from mlspec.ledger.anchors import check_refs, is_as_written
 from mlspec.ledger.check import LedgerCheck, claimed_serial
 from mlspec.ledger.packed import mend
 from mlspec.ledger.snapshot import Snapshot
@@ -120,10 +120,10 @@ def find_good(git: Git) -> Found | None:
 
 def restore(git: Git, found: Found) -> None:
     """Make it the ledger; the caller holds the lock."""
-    if current_tip(git) != found.commit:
+    if current_tip(git) != found.commit or not is_as_written(git, REF):
         _set_aside(git, REF)
     git.run("update-ref", REF, found.commit)
-    known = git.objects.get(FETCHED)
+    known = git.objects.get(FETCHED) if is_as_written(git, FETCHED) else None
     if known is None or not LedgerCheck(git).is_good(known.oid):  # lost, in part or as a whole
         _set_aside(git, FETCHED)
         git.call("update-ref", "-d", FETCHED)
