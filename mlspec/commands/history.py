@@ -64,7 +64,8 @@ def _deployments(project: Project, recorded: Recorded, model: str) -> frozenset[
 
 def _told(entry: Entry) -> str:
     """What was done and what came of it, then from where and by whom."""
-    what = f"{entry.command} {entry.address}: {entry.action} {entry.outcome}"
+    whose = f"{entry.command} {entry.address}".strip()
+    what = f"{whose}: {entry.action} {entry.outcome}"
     if entry.detail:
         first = entry.detail.split("\n")[0].removeprefix(f"{entry.address} failed: ")
         what += f", {first if len(first) <= MOST_LETTERS else first[: MOST_LETTERS - 3] + '...'}"
