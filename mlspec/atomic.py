@@ -12,7 +12,7 @@ import os
 import secrets
 import sys
 import tempfile
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,17 @@ def write_out(descriptors: Iterable[int]) -> bool:
     return False
 
 
+@contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """An error of the block that tells no file, as of a write or an fsync, tells this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise
+
+
 def make_own_folder(root: Path, *parts: str) -> Path:
     """A folder below `.mlspec`, which Git does not see: its own `.gitignore` says so."""
     own = root / OWN
@@ -132,10 +143,12 @@ def _write_some(
                 descriptor = os.open(temporary[path], _NEW, mode)
             folders.add(folder)
             descriptors.append(descriptor)
-            written = os.write(descriptor, data)
-            while written < len(data):
-                written += os.write(descriptor, memoryview(data)[written:])
-        ordered = not written_out or write_out(descriptors)
+            with naming(path):
+                written = os.write(descriptor, data)
+                while written < len(data):
+                    written += os.write(descriptor, memoryview(data)[written:])
+        with naming(next(iter(files))):  # which of them it was, the system does not tell
+            ordered = not written_out or write_out(descriptors)
         for path in files:
             os.replace(temporary[path], path)  # noqa: PTH105
             del temporary[path]

@@ -17,7 +17,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlspec.atomic import sync_folder, write_out, write_together
+from mlspec.atomic import naming, sync_folder, write_out, write_together
 from mlspec.dvc.hashing import DIRECTORY, md5_of_file, object_path
 from mlspec.errors import MlspecError
 
@@ -106,7 +106,7 @@ class ObjectFolder:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".mlspec-{secrets.token_hex(8)}.tmp")
         try:
-            with source.open("rb") as read, temporary.open("xb") as write:
+            with naming(target), source.open("rb") as read, temporary.open("xb") as write:
                 try:
                     fcntl.ioctl(write.fileno(), _CLONE, read.fileno())
                     found = md5_of_file(temporary)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from pathlib import Path
 
-from mlspec.atomic import sync_folder, write_together
+from mlspec.atomic import naming, sync_folder, write_together
 from mlspec.git.errors import GitError
 
 _KINDS = {b"commit": 1, b"tree": 2, b"blob": 3}
@@ -111,7 +111,8 @@ def _index(entries: Mapping[bytes, bytes], checksum: bytes, object_format: str) 
 def _sync(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mlspec.atomic import naming
 from mlspec.errors import Interrupted, unusable
 from mlspec.git import Git
 from mlspec.ledger.entry import Entry, iso_time, load_entry
@@ -106,7 +107,7 @@ def at_work(ledger: Ledger, entry: Entry) -> Iterator[None]:
 def _write(file: Path, text: str) -> None:
     """In place: half of it is as if nothing was written, and nothing was done yet."""
     try:
-        with file.open("w", encoding="utf-8") as journal:
+        with naming(file), file.open("w", encoding="utf-8") as journal:
             journal.write(text)
             journal.flush()
             os.fsync(journal.fileno())

@@ -141,7 +141,7 @@ def choose_each(points: Sequence[Point], seed: int) -> list[Point]:
         if point.fault == "kill":
             named[point.name].append(point)
     others = [point for point in points if point.fault != "kill"]
-    return [*map(chance.choice, named.values()), *choose(others, len(named) // 4, seed)]
+    return [*map(chance.choice, named.values()), *choose(others, len(named) // 8, seed)]
 
 
 def choose(points: Sequence[Point], count: int, seed: int) -> list[Point]:

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from mlspec.atomic import naming
 from mlspec.children import make_command, withhold_credentials
 from mlspec.errors import MlspecError
 from mlspec.fingerprint import release_digest
@@ -221,7 +222,8 @@ def _sync(folder: Path) -> None:
     for path in [folder, *folder.rglob("*")]:
         handle = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(handle)
+            with naming(path):
+                os.fsync(handle)
         finally:
             os.close(handle)
 
