@@ -139,9 +139,8 @@ class Agent:
             while True:
                 _, memory = self._round()
                 pause = pause_after(self._failures, self._setting.interval)
-                if self._failures and heals(memory, self._choices):
+                if heals(memory, self._choices):
                     # what dies while the remote is away does not wait for that
-                    self._look_after = time.monotonic() + pause
                     pause = self._setting.interval
                 self._show(turned=time.monotonic(), patience=pause + 60.0, working=False)
                 time.sleep(pause)
@@ -169,6 +168,8 @@ class Agent:
         self._show(seconds=time.monotonic() - began)
         if due:
             self._failures = self._failures + 1 if self._postponed else 0
+            pause = pause_after(self._failures, self._setting.interval)
+            self._look_after = time.monotonic() + pause if self._failures else 0.0
             self._show(reached=branch is not None)
         return branch, memory
 

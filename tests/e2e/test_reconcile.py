@@ -193,15 +193,18 @@ def test_drift_is_told_and_mended_if_the_spec_says_so_with_and_without_the_remot
 
     bare = Path(remote.git("remote", "get-url", "origin"))
     bare.rename(bare.with_suffix(".away"))
-    os.kill(clone.serving()["pid"], signal.SIGKILL)
-    said = clone.mlspec("reconcile", "--once", code=5).stdout
-    assert "healed: 1 of 1 steps done" in said
-    assert clone.ask(70) == (1, 25.0)
-    bare.with_suffix(".away").rename(bare)
+    agent = Watching(clone)
+    agent.wait("unreachable")
+    for count in (1, 2):
+        os.kill(clone.serving()["pid"], signal.SIGKILL)
+        assert agent.wait("healed", count)["done"] == 1
+        assert clone.ask(70) == (1, 25.0)
     kept = clone.git("rev-parse", "refs/mlspec/ledger")
+    bare.with_suffix(".away").rename(bare)
     assert remote.git("ls-remote", "origin", "refs/mlspec/ledger").split()[0] != kept
-    assert "published" in clone.mlspec("reconcile", "--once").stdout
+    agent.wait("published")
     assert remote.git("ls-remote", "origin", "refs/mlspec/ledger").split()[0] == kept
+    assert agent.end() == 143
 
 
 def test_an_agent_that_was_killed_takes_up_what_was_under_way(remote: Any, clone: Any) -> None:
