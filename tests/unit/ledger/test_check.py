@@ -14,7 +14,7 @@ from mlspec.ledger import paths
 from mlspec.ledger.entry import Entry
 from mlspec.ledger.records import ModelState, Version
 from mlspec.ledger.recover import find_good, gather, restore
-from mlspec.ledger.store import REF, Ledger
+from mlspec.ledger.store import FETCHED, REF, Ledger
 
 ENTRY = Entry(command="apply", address="model.risk", action="register", outcome="done")
 RECORDS = 12
@@ -87,6 +87,23 @@ def test_a_ref_that_nobody_can_read(written: Ledger) -> None:
     assert found is not None
     restore(git, found)
     assert git.ref(REF) == tip
+
+
+def test_packed_refs_in_an_order_in_which_git_finds_nothing(written: Ledger) -> None:
+    tip = written.tip
+    written.git.run("update-ref", FETCHED, tip)
+    written.git.run("pack-refs", "--all")
+    written.git.close()
+    packed = written.git.common_dir / "packed-refs"
+    packed.write_bytes(packed.read_bytes().replace(b"refs/mlspec/ledger", b"refs/mDlspec/ledger"))
+    assert wrong(written) == ["ledger"]
+    git = Git(written.git.root)
+    gather(git)
+    found = find_good(git)
+    assert found is not None
+    restore(git, found)
+    assert git.ref(REF) == tip
+    assert wrong(written) == []
 
 
 def test_nothing_good_is_left(ledger: Ledger) -> None:
