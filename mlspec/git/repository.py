@@ -13,6 +13,7 @@ import random
 import re
 import subprocess
 import time
+import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -272,12 +273,43 @@ class Git:
 
     def add_objects(self, objects: Mapping[str, bytes]) -> None:
         """Have objects in the database: header and data by id. They are on disk after this."""
-        shared = self.config.get("core.sharedrepository", "umask").lower() not in _NOT_SHARED
-        if not shared:
+        if not self._is_shared:
             self._packs.add(objects)
         else:
             verb = ("unpack-objects", "-q") if len(objects) < _FEW else ("index-pack", "--stdin")
             self.run(*verb, stdin=make_pack(objects, self.object_format))
+
+    def add_loose(self, kind: str, data: bytes, draft: str) -> str:
+        """Have an object in a file of its own, which its owner may take away; its id.
+
+        Until it is whole it is `draft` in the shared Git folder, so that one is left at most of
+        many that were cut short. There is one writer of a draft at a time.
+        """
+        content = b"%s %d\0%s" % (kind.encode(), len(data), data)
+        oid = hashlib.new(self.object_format, content, usedforsecurity=False).hexdigest()
+        place, file = self.common_dir / "objects" / oid[:2] / oid[2:], self.common_dir / draft
+        if self._is_shared:
+            return self.run("hash-object", "-t", kind, "-w", "--stdin", stdin=data)
+        if not place.exists():
+            try:
+                file.unlink(missing_ok=True)
+                with file.open("wb") as handle:
+                    handle.write(zlib.compress(content))
+                    handle.flush()
+                    os.fsync(handle.fileno())
+                file.chmod(0o444)
+                place.parent.mkdir(exist_ok=True)
+                file.replace(place)
+            except OSError as error:
+                with suppress(OSError):
+                    file.unlink()
+                raise GitError(f"cannot write {file}: {error.strerror}") from error
+        return oid
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether other users write to the repository, so that rights are Git's business."""
+        return self.config.get("core.sharedrepository", "umask").lower() not in _NOT_SHARED
 
     @cached_property
     def _packs(self) -> Packs:

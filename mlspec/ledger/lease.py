@@ -25,6 +25,7 @@ from mlspec.children import is_alive
 from mlspec.errors import Locked, LockLost, MlspecError
 from mlspec.git import NETWORK_TIMEOUT, Git, NotAtomic, is_lost_race
 from mlspec.ledger.lock import Holder, lock_file
+from mlspec.ledger.objects import Signature
 from mlspec.plan import canonical_json
 
 REF = "refs/mlspec/lock"
@@ -258,7 +259,8 @@ class Lease:
 class _Place:
     """The ref at the remote, and what is remembered of it in this repository."""
 
-    def __init__(self, git: Git) -> None:
+    def __init__(self, git: Git, draft: str = "mlspec-lock.new") -> None:
+        self._draft = draft
         self.git = git
         self.remote = git.remote
         self._ledger = "refs/mlspec/ledger"
@@ -288,10 +290,13 @@ class _Place:
 
     def write(self, lock: Lock) -> str:
         """A commit that says it."""
-        user = {"NAME": self.git.user.name, "EMAIL": self.git.user.email}
-        env = {f"GIT_{who}_{key}": user[key] for who in ("AUTHOR", "COMMITTER") for key in user}
-        tree = self.git.run("mktree")
-        return self.git.run("commit-tree", tree, stdin=render_lock(lock).encode(), env=env)
+        user = self.git.user
+        by = Signature(user.name, user.email, int(time.time()))
+        tree = self.git.add_loose("tree", b"", self._draft)
+        lines = [f"tree {tree}", f"author {by}", f"committer {by}", "", render_lock(lock)]
+        return self.git.add_loose(
+            "commit", "\n".join(lines).encode("utf-8", "replace"), self._draft
+        )
 
     def forget(self, oid: str) -> None:
         """Take a commit away that was written here and that nothing names."""
@@ -347,7 +352,7 @@ def free(git: Git, lock_id: str) -> None:
 
     Raises :class:`Locked` if the holder lives on this machine.
     """
-    place = _Place(git)
+    place = _Place(git, "mlspec-unlock.new")
     while True:
         oid, lock, _ = place.read()
         holder = lock.holder
