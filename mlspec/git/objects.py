@@ -52,7 +52,7 @@ class ObjectReader:
         with self._lock:
             try:
                 return self._answers(names)
-            except (OSError, ValueError, EOFError) as error:
+            except (OSError, ValueError, EOFError, MemoryError) as error:
                 self._stop()
                 hint = "see what is damaged: git fsck"
                 raise GitError(f"cannot read {names[0]} from Git", hint=hint) from error
