@@ -40,6 +40,8 @@ _NOT_ATOMIC = (
     "the lock is renewed right before each record"
 )
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+_MOST_REFUSALS = 30
+"""Pushes that were refused though nobody else moved the ref."""
 _UNSURE = uuid.uuid4().hex
 
 
@@ -324,6 +326,7 @@ def _take(
 ) -> Lease:
     """Take the lock once nobody has it."""
     seen = place.remembered()
+    refusals, refused_at = 0, ""
     while True:
         oid, found, ledger = place.read()
         now = time.monotonic()
@@ -333,7 +336,15 @@ def _take(
             new, why = place.swap(oid, mine)
             if not why:
                 return Lease(place, mine, new, ledger=ledger, began=now, note=note)
+            refusals = refusals + 1 if oid == refused_at else 0
+            refused_at = oid
+            if refusals > _MOST_REFUSALS:  # nobody was quicker: a Git there left a lock file
+                raise MlspecError(
+                    f"the remote {place.remote!r} refused the lock: {why}",
+                    hint=f"if no Git is at work there, remove {REF}.lock in its folder",
+                )
             _check_race(place, why)
+            time.sleep(0.1)
             continue
         if now >= deadline:
             place.remember(seen)
