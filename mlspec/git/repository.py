@@ -409,7 +409,21 @@ class Git:
         refused = dict(re.findall(r"^!\t.*:(.*)\t(.*)$", said, re.MULTILINE))
         if done.returncode != 0 and not refused:
             raise self._unreachable(remote, self.failure("push", done.stderr))
+        if b"File exists" in done.stderr:
+            self._break_locks_at(remote, updates)
         return refused
+
+    def _break_locks_at(self, remote: str, refs: Iterable[str]) -> None:
+        """Take the locks of refs away that a killed Git left, at a remote that is a folder here.
+
+        At any other, the Git that moves its refs does not end with the one that asks for it.
+        """
+        url = self.call("ls-remote", "--get-url", "--", remote).stdout.decode().strip()
+        folder = self.root / url.removeprefix("file://")
+        if folder.is_dir():
+            there = Git(folder)
+            for ref in refs:
+                there.break_lock(ref)
 
     def remote_refs(self, remote: str, *refs: str) -> Mapping[str, str]:
         """What these refs are at the remote, by whole name; absent ones are left out."""

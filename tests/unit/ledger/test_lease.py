@@ -372,6 +372,25 @@ def test_a_remote_that_can_only_do_one_thing_at_a_time(remote: Git, clone: Clone
     other.end()
 
 
+def test_a_git_that_was_killed_at_the_remote(
+    remote: Git, clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlspec.git.repository._STALE", 0.3)
+    ledger = Ledger(clone("one"))
+    held = Holding(ledger.git)
+    ledger.lease = held.lease
+    left = [remote.root / f"{ref}.lock" for ref in (REF, LEDGER)]
+    for file in left:
+        file.touch()
+    tip = write(ledger, "first")
+    assert ledger.publish() == tip
+    assert remote.refs(LEDGER) == {LEDGER: tip}
+    (remote.root / f"{REF}.lock").touch()
+    held.vanish()
+    Holding(ledger.git).end()
+    assert not any(file.exists() for file in left)
+
+
 def test_a_remote_that_refuses_it(remote: Git, clone: Clone) -> None:
     hook = remote.root / "hooks/pre-receive"
     hook.parent.mkdir(exist_ok=True)
