@@ -10,7 +10,7 @@ from mlspec.ledger.records import Deployed, Version
 from mlspec.plan import Action, Consequence, FieldChange, Step
 from mlspec.planner.facts import Facts, Outlook
 from mlspec.planner.quarantine import why_quarantined
-from mlspec.resources import DeploymentResource
+from mlspec.resources import DeploymentResource, StageResource
 from mlspec.spec.moves import renames_of
 
 
@@ -149,10 +149,24 @@ def _plan_departure(facts: Facts, address: str) -> None:
         )
         return
     reason = "it left the spec; its versions and data are kept until `mlspec gc`"
+    if readers := _find_readers(facts, address.removeprefix("model.")):
+        reason += f"; what it made is still read by {', '.join(readers)}"
     now = renames_of(facts.desired.spec.moved).now.get(address)
     if now is not None:
         reason += f"; {now} has a history of its own, so it is not moved there"
     _delete(facts, address, Consequence.NONE, reason)
+
+
+def _find_readers(facts: Facts, name: str) -> list[str]:
+    """The stages that read what the last runs of the model `name` wrote, and that nobody makes."""
+    state = facts.recorded.model_state(name)
+    runs = (facts.recorded.run(name, *last) for last in state.runs.items()) if state else ()
+    made = {out["path"] for run in runs if run is not None for out in run.entry.get("outs", ())}
+    return [
+        stage.address
+        for stage in facts.desired.of(StageResource)
+        if any(each.producer is None and each.path in made for each in stage.dependencies)
+    ]
 
 
 def _is_removed(facts: Facts, address: str) -> bool:
