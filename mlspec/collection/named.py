@@ -26,7 +26,7 @@ from mlspec.git.trees import (
     read_blobs,
     recent_commits,
 )
-from mlspec.planner.garbage import Pin
+from mlspec.planner.known import Pin
 
 _SPECS = ("*.yaml", "*.yml")
 _FEW = 500

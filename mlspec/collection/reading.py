@@ -1,7 +1,7 @@
 """What `mlspec gc` must know: the ledger, all that Git names, the spec, and where objects lie.
 
 Comes in: a project, with the locks held if anything is to be removed. Goes out:
-:class:`~mlspec.planner.garbage.Known`. Whatever cannot be read raises: it may name what is needed.
+:class:`~mlspec.planner.known.Known`. Whatever cannot be read raises: it may name what is needed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mlspec.ledger.paths import version_path
 from mlspec.ledger.records import Run
 from mlspec.ledger.snapshot import Snapshot
 from mlspec.ledger.state import Recorded
-from mlspec.planner.garbage import (
+from mlspec.planner.known import (
     STORAGE,
     Known,
     LogFact,

@@ -16,7 +16,8 @@ from mlspec.dvc.locking import locked as dvc_locked
 from mlspec.errors import Locked, MlspecError
 from mlspec.ledger.lease import hold
 from mlspec.ledger.lock import acquire
-from mlspec.planner.garbage import Garbage, Rules, plan_garbage
+from mlspec.planner.garbage import Garbage, plan_garbage
+from mlspec.planner.known import Rules
 from mlspec.reconcile import Project, open_project, remove_what_is_left
 from mlspec.render.console import Console
 from mlspec.render.garbage_text import render_garbage

@@ -1,174 +1,35 @@
 """What may be removed, and why all else is kept: pure, from what was read to a frozen plan.
 
-Comes in: :class:`Known` (what the ledger, Git, the spec and the places of objects have) and
-:class:`Rules`. Goes out: a :class:`Garbage`. An object may go when this repository made it and
-nothing that is kept needs it; one that nothing here knows is somebody else's. Read it with
-:mod:`mlspec.collection`, carried out there too.
+Comes in: :class:`~mlspec.planner.known.Known` (what the ledger, Git, the spec and the places of
+objects have) and :class:`~mlspec.planner.known.Rules`. Goes out: a :class:`Garbage`. An object may
+go when this repository made it and nothing that is kept (:mod:`mlspec.planner.keeping`) needs it;
+one that nothing here knows is somebody else's. Read it with :mod:`mlspec.collection`, carried out
+there too.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from enum import StrEnum
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from mlspec.plan import digest_of_body
+from mlspec.planner.keeping import Kept, Why, find_kept_runs, find_kept_versions
+from mlspec.planner.known import (
+    FOLDER,
+    STORAGE,
+    Known,
+    Place,
+    Rules,
+    RunKey,
+    VersionKey,
+    address_of,
+    expand,
+)
 
 FORMAT = 1
-STORAGE = "storage"
-_FOLDER = ".dir"
 _UNITS = ("B", "kB", "MB", "GB", "TB")
-
-
-class Why(StrEnum):
-    """What keeps a version or a run, the strongest reason first."""
-
-    SERVED = "served"
-    PINNED = "pinned"
-    BEFORE = "before the one that serves"
-    CHAMPION = "champion"
-    WANTED = "what the spec stands for"
-    LAST = "last run of its stage"
-    COMMIT = "made from a commit that is still named"
-    NAMED = "named in Git"
-    NEWEST = "newest of its model"
-    RECENT = "recent"
-    NEEDED = "needed by a version that is kept"
-
-
-class RunKey(NamedTuple):
-    """A run by what the ledger calls it."""
-
-    model: str
-    stage: str
-    fingerprint: str
-
-
-class VersionKey(NamedTuple):
-    """A version of a model."""
-
-    model: str
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class RunFact:
-    """A run of the ledger: md5s that it wrote and read; `recent` if its record is.
-
-    `commit` is what it was made from; none if there were changes that were not committed.
-    """
-
-    key: RunKey
-    wrote: frozenset[str]
-    read: frozenset[str] = frozenset()
-    commit: str = ""
-    recent: bool = False
-    freed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class VersionFact:
-    """A version of the ledger. `good` if its gates hold and the spec does not quarantine it."""
-
-    key: VersionKey
-    runs: frozenset[RunKey] = frozenset()
-    artifact: str = ""
-    commit: str = ""
-    good: bool = True
-    recent: bool = False
-    freed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """A spec somewhere pins a version; without `model` of any model, without `number` any."""
-
-    model: str
-    number: int | None
-    where: str
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where objects lie: `cache` or `storage`, where that is, and the bytes of each by md5."""
-
-    name: str
-    where: str
-    sizes: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseFact:
-    """A built service below `.mlspec/releases`."""
-
-    path: str
-    digest: str
-    version: VersionKey
-    size: int
-    in_use: bool = False
-    recent: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LogFact:
-    """The logs of one apply."""
-
-    path: str
-    size: int
-    recent: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """All that a plan is made of.
-
-    `heads` are the runs that the ledger has as the last of their stages, `wanted` those that the
-    spec stands for. `served` has versions by the address that serves them. `named` has the md5s
-    that a branch, a tag, a stash or a worktree names, with which of them; `tips` their commits.
-    `made` and `data` are outputs and data that any commit ever named. `mentioned` is all that any
-    named. `lists` has what folders are made of. `left` was planned before and not carried out.
-    """
-
-    runs: tuple[RunFact, ...] = ()
-    versions: tuple[VersionFact, ...] = ()
-    heads: frozenset[RunKey] = frozenset()
-    wanted: frozenset[RunKey] = frozenset()
-    served: Mapping[str, VersionKey] = field(default_factory=dict)
-    serving: frozenset[str] = frozenset()
-    """The digests of the releases that serve."""
-    pins: tuple[Pin, ...] = ()
-    retired: frozenset[str] = frozenset()
-    tips: Mapping[str, str] = field(default_factory=dict)
-    named: Mapping[str, str] = field(default_factory=dict)
-    made: frozenset[str] = frozenset()
-    data: frozenset[str] = frozenset()
-    mentioned: frozenset[str] = frozenset()
-    lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    left: frozenset[str] = frozenset()
-    places: tuple[Place, ...] = ()
-    releases: tuple[ReleaseFact, ...] = ()
-    logs: tuple[LogFact, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the user asks for: how many versions of each model, whether data and shared storage."""
-
-    keep_days: int
-    keep_versions: int
-    data: bool = False
-    shared: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A version or a run that stays, and why; `by` says what does it."""
-
-    address: str
-    why: Why
-    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,11 +127,6 @@ class Garbage:
         return {**body, "digest": digest_of_body(body)}
 
 
-def address_of(key: RunKey) -> str:
-    """A run for people and machines: its stage and the start of its fingerprint."""
-    return f"stage.{key.model}.{key.stage}#{key.fingerprint[:12]}"
-
-
 def show_bytes(size: int) -> str:
     """Bytes in steps of a thousand: `999 B`, `1.2 kB`, `35 MB`."""
     amount, units = float(size), iter(_UNITS)
@@ -297,8 +153,8 @@ def show_numbers(numbers: Iterable[int]) -> str:
 
 def plan_garbage(known: Known, rules: Rules) -> Garbage:
     """What goes: known objects that nothing kept needs."""
-    versions = dict(_kept_versions(known, rules))
-    runs = _kept_runs(known, versions)
+    versions = dict(find_kept_versions(known, rules))
+    runs = find_kept_runs(known, versions)
     needed = _needed(known, versions, runs)
     lost = _lost_folders(known, needed)
     free = _candidates(known, rules, whole=not lost) - needed
@@ -312,7 +168,7 @@ def plan_garbage(known: Known, rules: Rules) -> Garbage:
         sorted(
             run.key
             for run in known.runs
-            if not run.freed and not gone.isdisjoint(_expand(run.wrote, known.lists))
+            if not run.freed and not gone.isdisjoint(expand(run.wrote, known.lists))
         )
     )
     return Garbage(
@@ -327,98 +183,6 @@ def plan_garbage(known: Known, rules: Rules) -> Garbage:
     )
 
 
-def _kept_versions(known: Known, rules: Rules) -> Iterator[tuple[VersionKey, Kept]]:
-    """Each version that stays, once, with its strongest reason."""
-    found: dict[VersionKey, Kept] = {}
-
-    def keep(key: VersionKey, why: Why, by: str = "") -> None:
-        found.setdefault(key, Kept(f"model.{key.model}@{key.number}", why, by))
-
-    by_model: dict[str, list[VersionFact]] = {}
-    for version in sorted(known.versions, key=lambda version: version.key, reverse=True):
-        by_model.setdefault(version.key.model, []).append(version)
-    for address, key in sorted(known.served.items()):
-        keep(key, Why.SERVED, address)
-    for pin in known.pins:
-        for version in _pinned(pin, by_model, known.versions):
-            keep(version.key, Why.PINNED, pin.where)
-    for address, key in sorted(known.served.items()):
-        for version in _before(by_model.get(key.model, ()), key.number):
-            keep(version.key, Why.BEFORE, address)
-    for model, versions in by_model.items():
-        whole = [version for version in versions if not version.freed]
-        if model not in known.retired:
-            for version in _up_to_good(whole):
-                keep(version.key, Why.CHAMPION)
-        for version in whole:
-            if version.runs and version.runs <= known.wanted:
-                keep(version.key, Why.WANTED)
-            if version.commit in known.tips:
-                keep(version.key, Why.COMMIT, known.tips[version.commit])
-            if version.artifact in known.named:
-                keep(version.key, Why.NAMED, known.named[version.artifact])
-        if model not in known.retired:
-            for version in whole[: rules.keep_versions]:
-                keep(version.key, Why.NEWEST)
-        for version in whole:
-            if version.recent:
-                keep(version.key, Why.RECENT)
-    yield from found.items()
-
-
-def _pinned(
-    pin: Pin, by_model: Mapping[str, list[VersionFact]], versions: Iterable[VersionFact]
-) -> Iterator[VersionFact]:
-    """A model that the ledger has under another name yet is any of them."""
-    among = by_model.get(pin.model) or versions
-    for version in among:
-        if pin.number is None or version.key.number == pin.number:
-            yield version
-
-
-def _before(versions: Iterable[VersionFact], number: int) -> Iterator[VersionFact]:
-    """Those to go back to from `number`: all down to the newest good one."""
-    return _up_to_good(v for v in versions if v.key.number < number and not v.freed)
-
-
-def _up_to_good(newest_first: Iterable[VersionFact]) -> Iterator[VersionFact]:
-    first = True
-    for version in newest_first:
-        if first or version.good:
-            yield version
-        first = False
-        if version.good:
-            return
-
-
-def _kept_runs(known: Known, versions: Mapping[VersionKey, Kept]) -> dict[RunKey, Kept]:
-    needed = {
-        run: kept.address
-        for version in known.versions
-        if (kept := versions.get(version.key)) is not None
-        for run in version.runs
-    }
-    found: dict[RunKey, Kept] = {}
-    for run in known.runs:
-        key = run.key
-        if run.freed:
-            continue
-        if key in known.wanted:
-            why, by = Why.WANTED, ""
-        elif key in known.heads:
-            why, by = Why.LAST, ""
-        elif key in needed:
-            why, by = Why.NEEDED, needed[key]
-        elif run.commit in known.tips:
-            why, by = Why.COMMIT, known.tips[run.commit]
-        elif run.recent:
-            why, by = Why.RECENT, ""
-        else:
-            continue
-        found[key] = Kept(address_of(key), why, by)
-    return found
-
-
 def _needed(
     known: Known, versions: Mapping[VersionKey, Kept], runs: Mapping[RunKey, Kept]
 ) -> frozenset[str]:
@@ -429,13 +193,13 @@ def _needed(
     for version in known.versions:
         if version.key in versions and version.artifact:
             needed.add(version.artifact)
-    return _expand(needed, known.lists)
+    return expand(needed, known.lists)
 
 
 def _lost_folders(known: Known, needed: frozenset[str]) -> int:
     """Needed folders that this repository made, and that nobody has the list of."""
     made = known.made.union(*(run.wrote for run in known.runs), known.data)
-    folders = {md5 for md5 in needed if md5.endswith(_FOLDER)}
+    folders = {md5 for md5 in needed if md5.endswith(FOLDER)}
     return len((folders & made) - known.lists.keys())
 
 
@@ -449,25 +213,17 @@ def _candidates(known: Known, rules: Rules, *, whole: bool) -> frozenset[str]:
     data = known.data | (read - made)
     found = made | data if rules.data else made
     if whole:
-        found = _expand(found, known.lists) | known.left
+        found = expand(found, known.lists) | known.left
     else:
-        found = frozenset(md5 for md5 in found if not md5.endswith(_FOLDER))
-    return found if rules.data else found - _expand(data, known.lists)
+        found = frozenset(md5 for md5 in found if not md5.endswith(FOLDER))
+    return found if rules.data else found - expand(data, known.lists)
 
 
 def _familiar(known: Known, needed: frozenset[str]) -> frozenset[str]:
     """Every object that something here knows."""
     runs = (run.wrote | run.read for run in known.runs)
     named = known.made | known.data | known.mentioned | known.left
-    return _expand(named.union(*runs), known.lists) | needed
-
-
-def _expand(md5s: Iterable[str], lists: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
-    found = set(md5s)
-    for md5 in [*found]:
-        if md5.endswith(_FOLDER):
-            found.update(lists.get(md5, ()))
-    return frozenset(found)
+    return expand(named.union(*runs), known.lists) | needed
 
 
 def _removal(place: Place, free: frozenset[str], familiar: frozenset[str], rules: Rules) -> Removal:
@@ -516,14 +272,14 @@ def _freed(
             sizes[md5] = sizes.get(md5, 0) + place.sizes[md5]
     wrote: dict[str, set[str]] = {}
     for run in known.runs:
-        wrote.setdefault(run.key.model, set()).update(_expand(run.wrote, known.lists))
+        wrote.setdefault(run.key.model, set()).update(expand(run.wrote, known.lists))
     lost = losses(versions, runs)
     for model in sorted(wrote):
         mine = {md5: sizes.pop(md5) for md5 in wrote[model] & sizes.keys()}
         numbers, count = lost.get(model, ((), 0))
         if mine or numbers or count:
             yield Freed(f"model.{model}", numbers, count, len(mine), sum(mine.values()))
-    data = _expand(known.data, known.lists) & sizes.keys()
+    data = expand(known.data, known.lists) & sizes.keys()
     for address, md5s in (("data", data), ("earlier commits", sizes.keys() - data)):
         if md5s:
             yield Freed(address, (), 0, len(md5s), sum(sizes[md5] for md5 in md5s))

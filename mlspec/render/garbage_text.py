@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from mlspec.planner.garbage import Freed, Garbage, Kept, Removal, Why, show_bytes, show_numbers
+from mlspec.planner.garbage import Freed, Garbage, Removal, show_bytes, show_numbers
+from mlspec.planner.keeping import Kept, Why
 from mlspec.render.style import Style, escape
 
 _MOST = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlspec.collection.named import pins_in
-from mlspec.planner.garbage import Pin
+from mlspec.planner.known import Pin
 
 SPEC = """
 deployments:

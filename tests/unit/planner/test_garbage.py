@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlspec.planner.garbage import (
-    Garbage,
+from mlspec.planner.garbage import Garbage, plan_garbage, show_bytes, show_numbers
+from mlspec.planner.keeping import Why
+from mlspec.planner.known import (
     Known,
     LogFact,
     Pin,
@@ -20,10 +21,6 @@ from mlspec.planner.garbage import (
     RunKey,
     VersionFact,
     VersionKey,
-    Why,
-    plan_garbage,
-    show_bytes,
-    show_numbers,
 )
 
 RULES = Rules(keep_days=30, keep_versions=1)
