@@ -24,7 +24,6 @@ from mlspec.git.trees import (
     find_tips,
     list_worktrees,
     read_blobs,
-    recent_commits,
 )
 from mlspec.planner.known import Pin
 
@@ -87,10 +86,11 @@ def find_named(git: Git, since: int) -> Named:
     specs = Trees(git, *_SPECS)
     for commits, name in groups:
         found.pins += pins_in(read_blobs(git, specs.new_files(commits)), name)
-    files = Trees(git, *PATTERNS)
-    for commits, name in (*groups, (recent_commits(git, since + 1), "a recent commit")):
+    files, every = Trees(git, *PATTERNS), every_commit(git)
+    recent = [oid for oid, seconds in every.items() if seconds > since]
+    for commits, name in (*groups, (recent, "a recent commit")):
         found.need(read_blobs(git, files.new_files(commits)), name)
-    found.mention(read_blobs(git, files.new_files(every_commit(git))))
+    found.mention(read_blobs(git, files.new_files(every)))
     return found
 
 

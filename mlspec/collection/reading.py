@@ -84,8 +84,8 @@ def read_known(project: Project, shelves: Shelves, keep_days: int, left: Iterabl
     """Everything of this moment, with the ledger as it was last seen; `left` of an earlier gc."""
     since = int(time.time()) - keep_days * _DAY
     recorded = project.recorded()
-    before = Recorded(_snapshot_at(project, since))
-    changed = _changed(project, since)
+    before = _snapshot_at(project, since)
+    changed = _changed(project, before)
     named = find_named(project.git, since)
     runs = tuple(_runs(project, recorded, changed))
     states = {model: recorded.model_state(model) for model in recorded.models()}
@@ -100,7 +100,7 @@ def read_known(project: Project, shelves: Shelves, keep_days: int, left: Iterabl
     return Known(
         runs=runs,
         versions=tuple(_versions(project, recorded, changed)),
-        heads=frozenset((*_heads(recorded), *_heads(before))),
+        heads=frozenset((*_heads(recorded), *_heads(Recorded(before)))),
         wanted=frozenset(_wanted(project, recorded)),
         served={address: VersionKey(d.model, d.version) for address, d in deployed.items()},
         serving=frozenset(record.release for record in deployed.values()),
@@ -120,18 +120,22 @@ def read_known(project: Project, shelves: Shelves, keep_days: int, left: Iterabl
 
 
 def _snapshot_at(project: Project, since: int) -> Snapshot:
-    """The ledger as it was at that time."""
+    """The ledger before the first record of after that time.
+
+    All of it is looked at: where a clock was wrong, an older record may follow a newer one.
+    """
     ledger = project.ledger
-    for oid, commit in ledger.chain(ledger.tip):
-        if commit.seconds <= since:
-            return Snapshot(ledger.objects, oid)
-    return Snapshot(ledger.objects, "")
+    before = ledger.tip
+    for _, commit in ledger.chain(ledger.tip):
+        if commit.seconds > since:
+            before = commit.parent
+    return Snapshot(ledger.objects, before)
 
 
-def _changed(project: Project, since: int) -> frozenset[str]:
-    """The records that were written after that time."""
-    old, now = _snapshot_at(project, since), project.ledger.snapshot
-    return frozenset(path for path, _ in project.ledger.objects.changes(old.tree, now.tree))
+def _changed(project: Project, before: Snapshot) -> frozenset[str]:
+    """The records that were written after that state."""
+    now = project.ledger.snapshot
+    return frozenset(path for path, _ in project.ledger.objects.changes(before.tree, now.tree))
 
 
 def _runs(project: Project, recorded: Recorded, changed: frozenset[str]) -> Iterator[RunFact]:

@@ -44,22 +44,24 @@ def find_tips(git: Git) -> dict[str, str]:
 
 
 def list_worktrees(git: Git) -> list[Worktree]:
-    """All checkouts that are there, this one among them."""
+    """All checkouts, this one among them, but for those whose folder was removed.
+
+    Raises for one that Git was told to keep (`git worktree lock`) while its folder is away.
+    """
     found = []
     for block in git.run("worktree", "list", "--porcelain").split("\n\n"):
         lines = dict(line.partition(" ")[::2] for line in block.splitlines())
         path = Path(lines.get("worktree", ""))
         if "worktree" in lines and "bare" not in lines:
             commit = lines.get("HEAD", "").strip("0")
+            if "locked" in lines and not path.is_dir():
+                raise GitError(
+                    f"the worktree {path} is not there, and is locked so that it is not forgotten",
+                    hint=f"bring it back, or forget it: git worktree remove -f -f {path}",
+                )
             if path.is_dir() or commit:
                 found.append(Worktree(path, lines.get("HEAD", "") if commit else ""))
     return found
-
-
-def recent_commits(git: Git, since: int) -> list[str]:
-    """Commits of any ref, or of what a ref was, made since that time in seconds since 1970."""
-    every = (f"--exclude={_OWN}*", "--all", "--reflog")
-    return git.run("rev-list", f"--since=@{since}", *every).split()
 
 
 class Trees:
@@ -114,9 +116,19 @@ class Trees:
         return any(fnmatchcase(name, pattern) for pattern in self._patterns)
 
 
-def every_commit(git: Git) -> list[str]:
-    """Every commit that the repository knows a name of, or knew one of."""
-    return git.run("rev-list", f"--exclude={_OWN}*", "--all", "--reflog").split()
+def every_commit(git: Git) -> dict[str, int]:
+    """Every commit that has a name here, or had one; when each was made, in seconds since 1970.
+
+    Raises for a shallow clone, which lacks some.
+    """
+    if git.run("rev-parse", "--is-shallow-repository") == "true":
+        raise GitError(
+            "this clone is shallow: it lacks earlier commits, which may name what must be kept",
+            hint="git fetch --unshallow",
+        )
+    listed = git.run("rev-list", "--timestamp", f"--exclude={_OWN}*", "--all", "--reflog")
+    rows = (line.split() for line in listed.splitlines())
+    return {oid: int(seconds) for seconds, oid in rows}
 
 
 def tree_entries(data: bytes, width: int) -> Iterator[tuple[bytes, str, str]]:

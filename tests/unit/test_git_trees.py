@@ -104,7 +104,39 @@ def test_every_kind_of_name_counts(git: Git, tmp_path: Path) -> None:
 
 def test_a_repository_without_a_commit_names_nothing(git: Git) -> None:
     assert find_tips(git) == {}
-    assert every_commit(git) == []
+    assert every_commit(git) == {}
+
+
+def test_commits_are_told_with_their_times_whatever_the_clocks_said(
+    git: Git, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = {}
+    for seconds in (50, 1_700_000_000, 60, 1_600_000_000):
+        monkeypatch.setenv("GIT_COMMITTER_DATE", f"@{seconds} +0100")
+        times[commit(git, {"dvc.lock": str(seconds)})] = seconds
+    assert every_commit(git) == times
+
+
+def test_a_shallow_clone_is_refused(git: Git, tmp_path: Path) -> None:
+    for text in ("first", "second"):
+        commit(git, {"dvc.lock": text})
+    git.run("clone", "-q", "--depth=1", git.root.as_uri(), str(tmp_path / "clone"))
+    with pytest.raises(MlspecError, match="this clone is shallow") as error:
+        every_commit(Git(tmp_path / "clone"))
+    Git(tmp_path / "clone").run(*error.value.hint.split()[1:])
+    assert len(every_commit(Git(tmp_path / "clone"))) == 2
+
+
+def test_a_worktree_that_is_away_is_refused_if_it_is_locked(git: Git, tmp_path: Path) -> None:
+    commit(git, {"dvc.lock": "first"})
+    away = tmp_path / "stick"
+    git.run("worktree", "add", "-q", str(away))
+    git.run("worktree", "lock", "--reason", "on a stick", str(away))
+    away.rename(tmp_path / "unplugged")
+    with pytest.raises(MlspecError, match="stick is not there, and is locked") as error:
+        find_tips(git)
+    git.run(*error.value.hint.partition("git ")[2].split())
+    assert [worktree.path for worktree in list_worktrees(git)] == [git.root]
 
 
 @pytest.mark.parametrize("what", ["commit", "tree", "blob", "branch"])
