@@ -61,6 +61,14 @@ _LOST_RACES = (
     "reference already exists",
     "atomic",
 )
+_ONLY_THAT = (
+    "--quiet",
+    "--no-tags",
+    "--no-write-fetch-head",
+    "--recurse-submodules=no",
+    "--refmap=",  # a mirror's `+refs/*:refs/*` would put the remote's ledger over the one here
+)
+"""Of a fetch: no other ref moves than the one that is asked for."""
 _STALE = 3.0
 """Seconds after which the lock of a ref is nobody's."""
 _FEW = 100
@@ -122,7 +130,8 @@ class Git:
                 # Git's own children (ssh, a helper) may hold the pipes: do not wait for their end.
                 process.kill()
                 close_pipes(process)
-                message = f"git {arguments[0]} did not end within {timeout:g} seconds"
+                verb = arguments[2 if arguments[0] == "-c" else 0]
+                message = f"git {verb} did not end within {timeout:g} seconds"
                 raise GitError(message) from error
             except BaseException:
                 if timeout is not None:  # a network that does not answer must not hold us up
@@ -362,10 +371,9 @@ class Git:
 
     def fetch(self, remote: str, ref: str, into: str) -> str:
         """Bring `ref` of the remote to the local ref `into`; the commit, or none if it has none."""
-        options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--recurse-submodules=no")
         refspec = f"+{ref}:{into}"
         for delay in (0.02, 0.1, 0.5, 0):
-            done = self._network(remote, "fetch", *options, "--", remote, refspec)
+            done = self._network(remote, "fetch", *_ONLY_THAT, "--", remote, refspec)
             if b"cannot lock ref" not in done.stderr:
                 break
             if delay == 0.1:
@@ -402,7 +410,10 @@ class Git:
         leases = [f"--force-with-lease={ref}:{old}" for ref, (_, old) in updates.items()]
         refs = [f"{new}:{ref}" for ref, (new, _) in updates.items()]
         atomic = ["--atomic"] * (len(updates) > 1)
-        done = self._network(remote, "push", *options, *atomic, *leases, "--", remote, *refs)
+        mirror = f"remote.{remote}.mirror"  # it would push all refs or none, and deletes
+        setting = ("-c", f"{mirror}=false") if mirror in self.config else ()
+        push = (*setting, "push", *options, *atomic, *leases, "--", remote, *refs)
+        done = self._network(remote, *push)
         if b"does not support --atomic" in done.stderr:
             raise NotAtomic(f"the Git remote {hide_password(remote)!r} has no atomic push")
         said = done.stdout.decode("utf-8", "backslashreplace")
@@ -435,8 +446,7 @@ class Git:
 
     def fetch_objects(self, remote: str, ref: str) -> None:
         """Have what `ref` of the remote names, if it is there; no ref of it is made here."""
-        options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--recurse-submodules=no")
-        done = self._network(remote, "fetch", *options, "--", remote, ref)
+        done = self._network(remote, "fetch", *_ONLY_THAT, "--", remote, ref)
         if done.returncode != 0 and b"couldn't find remote ref" not in done.stderr:
             raise self._unreachable(remote, self.failure("fetch", done.stderr))
 

@@ -391,6 +391,24 @@ def test_a_git_that_was_killed_at_the_remote(
     assert not any(file.exists() for file in left)
 
 
+def test_a_clone_that_mirrors_the_remote(remote: Git, clone: Clone) -> None:
+    mirror = clone("one")
+    mirror.run("config", "remote.origin.fetch", "+refs/*:refs/*")
+    mirror.run("config", "remote.origin.mirror", "true")
+    ledger, other = Ledger(Git(mirror.root)), Ledger(clone("two"))
+    write(other, "theirs")
+    other.publish()
+    ours = write(ledger, "ours")
+    assert ledger.refresh(print) == ours, "a fetch puts nothing over what was recorded here"
+    held = Holding(ledger.git)
+    ledger.lease = held.lease
+    ledger.sync()
+    tip = ledger.publish()
+    assert ledger.serial == 2
+    held.end()
+    assert remote.refs("refs") == {LEDGER: tip, **remote.refs(REF)}
+
+
 def test_a_remote_that_refuses_it(remote: Git, clone: Clone) -> None:
     hook = remote.root / "hooks/pre-receive"
     hook.parent.mkdir(exist_ok=True)
