@@ -181,7 +181,14 @@ def _place(root: Path, taken: _Taken, part: Path, undo: Undo, *, ours: bool) -> 
             f"there is another file at {taken.path}; nothing was changed",
             hint="move it away, or give what is taken over another name: --name",
         )
-    undo.keep([taken.path, f"{taken.path}.dvc", ignoring(taken.path)])
+    pointer = f"{taken.path}.dvc"
+    if pointer in scm.ignored([pointer]):
+        raise MlspecError(
+            f"Git would ignore {pointer}, which has to be committed; nothing was changed",
+            hint=f"let it through in .gitignore: `git check-ignore -v {pointer}` tells the line; "
+            "for `/models/` write `/models/*`, `!/models/.gitignore` and `!/models/*.dvc`",
+        )
+    undo.keep([taken.path, pointer, ignoring(taken.path)])
     place.parent.mkdir(parents=True, exist_ok=True)
     if not scm.listed(taken.path):
         scm.ignore(taken.path)
@@ -190,7 +197,7 @@ def _place(root: Path, taken: _Taken, part: Path, undo: Undo, *, ours: bool) -> 
     part.replace(place)
     sync_folder(place.parent)
     text = f"outs:\n- md5: {md5}\n  size: {size}\n  hash: md5\n  path: {place.name}\n"
-    write_atomic(root / f"{taken.path}.dvc", text)
+    write_atomic(root / pointer, text)
 
 
 def _say(root: Path, loaded: Loaded | None, taken: _Taken, known: Model | None, undo: Undo) -> bool:
