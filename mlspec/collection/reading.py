@@ -31,6 +31,7 @@ from mlspec.planner.known import (
     Pin,
     Place,
     ReleaseFact,
+    Rules,
     RunFact,
     RunKey,
     VersionFact,
@@ -80,9 +81,9 @@ def find_shelves(root: Path, dvc: Dvc) -> Shelves:
     return Shelves(shelves, tuple(alone))
 
 
-def read_known(project: Project, shelves: Shelves, keep_days: int, left: Iterable[str]) -> Known:
+def read_known(project: Project, shelves: Shelves, rules: Rules, left: Iterable[str]) -> Known:
     """Everything of this moment, with the ledger as it was last seen; `left` of an earlier gc."""
-    since = int(time.time()) - keep_days * _DAY
+    since = int(time.time()) - rules.keep_days * _DAY
     recorded = project.recorded()
     before = _snapshot_at(project, since)
     changed = _changed(project, before)
@@ -95,8 +96,11 @@ def read_known(project: Project, shelves: Shelves, keep_days: int, left: Iterabl
         if record.status != "refused"
     }
     taken = _taken(project, recorded)
-    md5s = (named.named, named.made, named.data, *(run.wrote | run.read for run in runs))
-    shelf_list = shelves.by_name.values()
+    places = tuple(Place(n, shelf.where, shelf.sizes()) for n, shelf in shelves.by_name.items())
+    md5s = named.mentioned.union(taken, *(run.wrote | run.read for run in runs))
+    for place in places:  # also folders of others: what is in one that stays must stay
+        if place.name == CACHE or rules.shared:
+            md5s |= place.sizes.keys()
     return Known(
         runs=runs,
         versions=tuple(_versions(project, recorded, changed)),
@@ -111,9 +115,9 @@ def read_known(project: Project, shelves: Shelves, keep_days: int, left: Iterabl
         made=frozenset(named.made),
         data=frozenset(named.data) | taken,
         mentioned=frozenset(named.mentioned),
-        lists=_lists(shelf_list, {md5 for some in md5s for md5 in some if md5.endswith(DIRECTORY)}),
+        lists=_lists(shelves, {md5 for md5 in md5s if md5.endswith(DIRECTORY)}),
         left=frozenset(left),
-        places=tuple(Place(n, shelf.where, shelf.sizes()) for n, shelf in shelves.by_name.items()),
+        places=places,
         releases=tuple(_releases(project.root, since)),
         logs=tuple(_logs(project.root, since)),
     )
@@ -210,10 +214,10 @@ def _pins(project: Project) -> Iterator[Pin]:
             yield Pin(deployment.model, number, "the spec")
 
 
-def _lists(shelves: Iterable[Shelf], folders: set[str]) -> dict[str, tuple[str, ...]]:
+def _lists(shelves: Shelves, folders: set[str]) -> dict[str, tuple[str, ...]]:
     """What folders are made of, from the first place that knows."""
     found: dict[str, tuple[str, ...]] = {}
-    for shelf in shelves:
+    for shelf in shelves.by_name.values():
         found |= shelf.lists(folders - found.keys())
     return found
 

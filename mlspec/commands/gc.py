@@ -52,7 +52,7 @@ def gc(start: Path, console: Console, options: GcOptions) -> int:
             stack.enter_context(_alone(project, console, options))
         shelves = find_shelves(project.root, dvc)
         left = load_left(project.git)
-        plan = plan_garbage(read_known(project, shelves, options.keep_days, left), options.rules)
+        plan = plan_garbage(read_known(project, shelves, options.rules, left), options.rules)
         if not options.as_json:
             console.say(render_garbage(plan, console.style, shelves.left_alone))
         if options.dry_run or plan.empty:

@@ -47,7 +47,8 @@ class Freed:
 class Removal:
     """What goes from one place; `strangers` are objects there that nothing here knows.
 
-    `refused` is why nothing goes.
+    `unrecorded` are those that could go, but that commits alone tell of: the ledger of another
+    repository, of which this one is a fork, may need them. `refused` is why nothing goes.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Removal:
     strangers_size: int
     kept: int
     kept_size: int
+    unrecorded: int = 0
     refused: str = ""
 
     @property
@@ -157,9 +159,9 @@ def plan_garbage(known: Known, rules: Rules) -> Garbage:
     runs = find_kept_runs(known, versions)
     needed = _needed(known, versions, runs)
     lost = _lost_folders(known, needed)
-    free = _candidates(known, rules, whole=not lost) - needed
-    familiar = _familiar(known, needed)
-    removals = tuple(_removal(place, free, familiar, rules) for place in known.places)
+    free = _whole_folders(known, _candidates(known, rules, whole=not lost) - needed)
+    familiar, recorded = _familiar(known, needed), _recorded(known)
+    removals = tuple(_removal(place, free, familiar, recorded, rules) for place in known.places)
     gone = _gone(known, removals)
     lost_versions = tuple(
         sorted(v.key for v in known.versions if v.artifact in gone and not v.freed)
@@ -219,6 +221,17 @@ def _candidates(known: Known, rules: Rules, *, whole: bool) -> frozenset[str]:
     return found if rules.data else found - expand(data, known.lists)
 
 
+def _whole_folders(known: Known, free: frozenset[str]) -> frozenset[str]:
+    """`free` without what is in a folder that stays somewhere, whosever that is."""
+    folders = {md5 for place in known.places for md5 in place.sizes if md5.endswith(FOLDER)}
+    return free - expand(folders - free, known.lists)
+
+
+def _recorded(known: Known) -> frozenset[str]:
+    """What the ledger tells of, and not only commits: these a fork has, too."""
+    return expand(known.left.union(*(run.wrote | run.read for run in known.runs)), known.lists)
+
+
 def _familiar(known: Known, needed: frozenset[str]) -> frozenset[str]:
     """Every object that something here knows."""
     runs = (run.wrote | run.read for run in known.runs)
@@ -226,14 +239,23 @@ def _familiar(known: Known, needed: frozenset[str]) -> frozenset[str]:
     return expand(named.union(*runs), known.lists) | needed
 
 
-def _removal(place: Place, free: frozenset[str], familiar: frozenset[str], rules: Rules) -> Removal:
+def _removal(
+    place: Place,
+    free: frozenset[str],
+    familiar: frozenset[str],
+    recorded: frozenset[str],
+    rules: Rules,
+) -> Removal:
     sizes = place.sizes
     strangers = [md5 for md5 in sizes if md5 not in familiar]
     objects = tuple(sorted(md5 for md5 in sizes if md5 in free))
-    refused = ""
-    if place.name == STORAGE and strangers and objects and not rules.shared:
-        objects = ()
-        refused = "it has objects that nothing here knows, so others may keep data in it"
+    refused, unrecorded = "", 0
+    if place.name == STORAGE and not rules.shared:
+        if strangers and objects:
+            objects = ()
+            refused = "it has objects that nothing here knows, so others may keep data in it"
+        unrecorded = sum(md5 not in recorded for md5 in objects)
+        objects = tuple(md5 for md5 in objects if md5 in recorded)
     away = set(objects) | set(strangers)
     kept = [size for md5, size in sizes.items() if md5 not in away]
     return Removal(
@@ -245,6 +267,7 @@ def _removal(place: Place, free: frozenset[str], familiar: frozenset[str], rules
         strangers_size=sum(sizes[md5] for md5 in strangers),
         kept=len(kept),
         kept_size=sum(kept),
+        unrecorded=unrecorded,
         refused=refused,
     )
 

@@ -78,12 +78,13 @@ def find_kept_versions(known: Known, rules: Rules) -> Iterator[tuple[VersionKey,
 
 def _pinned(
     pin: Pin, by_model: Mapping[str, list[VersionFact]], versions: Iterable[VersionFact]
-) -> Iterator[VersionFact]:
-    """A model that the ledger has under another name yet is any of them."""
-    among = by_model.get(pin.model) or versions
-    for version in among:
-        if pin.number is None or version.key.number == pin.number:
-            yield version
+) -> list[VersionFact]:
+    """Where the model has no such version, any that does: it may have had another name."""
+    for among in (by_model.get(pin.model, ()), versions):
+        found = [v for v in among if pin.number is None or v.key.number == pin.number]
+        if found:
+            return found
+    return []
 
 
 def _before(versions: Iterable[VersionFact], number: int) -> Iterator[VersionFact]:

@@ -70,9 +70,9 @@ def _what(freed: Freed) -> str:
         plural = "s" * (len(freed.versions) > 1)
         parts.append(f"version{plural} {show_numbers(freed.versions)}")
     if freed.runs:
-        parts.append(f"what {freed.runs} run{'s' * (freed.runs > 1)} wrote")
+        parts.append(f"what {_count(freed.runs, 'run')} wrote")
     if not parts:
-        parts.append(f"{freed.objects} object{'s' * (freed.objects != 1)}")
+        parts.append(_count(freed.objects, "object"))
     return ", ".join(parts)
 
 
@@ -82,15 +82,19 @@ def _notes(plan: Garbage, left_alone: Sequence[str]) -> Iterator[str]:
         if removal.refused:
             yield f"Left alone is {_place(removal)}: {removal.refused}."
             yield "  `--shared` removes there what this repository made and needs no more."
+        if removal.unrecorded:
+            many = _count(removal.unrecorded, "object")
+            yield f"Left alone: {many} in {_place(removal)} that commits tell of, but no record."
+            yield "  `--shared` removes them, too, if this is no fork of what may need them."
         if removal.strangers:
             size = show_bytes(removal.strangers_size)
-            many = f"{removal.strangers} object{'s' * (removal.strangers != 1)}"
+            many = _count(removal.strangers, "object")
             yield f"Not known here and never touched: {many} in {_place(removal)}, {size}."
     for why in left_alone:
         yield f"Left alone: {escape(why)}."
     if plan.lost_folders:
         yield (
-            f"Of {plan.lost_folders} folder{'s' * (plan.lost_folders > 1)} that "
+            f"Of {_count(plan.lost_folders, 'folder')} that "
             "something needs, the list is nowhere here: no file of any folder is removed."
         )
 
@@ -101,10 +105,10 @@ def _kept(plan: Garbage) -> Iterator[str]:
         for why in Why:
             same = [each for each in kept if each.why is why]
             if same:
-                many = f"{len(same)} {kind}{'s' * (len(same) > 1)}"
+                many = _count(len(same), kind)
                 yield f"  {many}: {_reason(why, plan)}{_examples(same, kind)}"
     for removal in plan.removals:
-        many = f"{removal.kept} object{'s' * (removal.kept != 1)}"
+        many = _count(removal.kept, "object")
         yield f"  {many} in {_place(removal)}, {show_bytes(removal.kept_size)}"
 
 
@@ -135,9 +139,12 @@ def _list(names: Iterable[str]) -> str:
 
 
 def _objects(removal: Removal) -> str:
-    many = len(removal.objects)
-    return f"{many} object{'s' * (many != 1)}, {show_bytes(removal.size)},"
+    return f"{_count(len(removal.objects), 'object')}, {show_bytes(removal.size)},"
 
 
 def _place(removal: Removal) -> str:
     return "the cache" if removal.name == "cache" else f"{removal.name} ({escape(removal.where)})"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -22,6 +22,8 @@ from mlspec.planner.known import (
     VersionFact,
     VersionKey,
 )
+from mlspec.render.garbage_text import render_garbage
+from mlspec.render.style import Style
 
 RULES = Rules(keep_days=30, keep_versions=1)
 
@@ -98,10 +100,14 @@ def test_one_goes_back_past_what_is_not_good() -> None:
         (Pin("risk", None, "main"), [1, 2, 3, 4]),
         (Pin("renamed", 3, "main"), [3]),
         (Pin("risk", 9, "main"), []),
+        (Pin("new", 3, "main"), [3]),
     ],
 )
 def test_a_pin_of_any_branch_keeps(pin: Pin, kept: list[int]) -> None:
-    plan = plan_garbage(five(pins=(pin,)), RULES)
+    known = five(pins=(pin,))
+    new = VersionFact(VersionKey("new", 1), artifact="out of a new model")
+    known = replace(known, versions=(*known.versions, new))
+    plan = plan_garbage(known, RULES)
     assert freed(plan) == [number for number in (1, 2, 3, 4) if number not in kept]
 
 
@@ -155,6 +161,36 @@ def test_what_nothing_knows_is_never_touched_and_keeps_storage_whole() -> None:
     shared = plan_garbage(known, replace(RULES, shared=True))
     assert [removal.objects for removal in shared.removals] == [("out1",), ("out1",)]
     assert freed(shared) == [1]
+
+
+def test_a_fork_leaves_alone_in_storage_what_only_commits_tell_of() -> None:
+    """Its ledger is empty, or its own: the one that has the versions may be elsewhere."""
+    outs = ("old", "a.dir", "x", "mine")
+    known = Known(
+        runs=(run(1, "mine"),),
+        made=frozenset({"old", "a.dir"}),
+        lists={"a.dir": ("x",)},
+        places=(place("cache", *outs), place("storage", *outs)),
+    )
+    plan = plan_garbage(known, RULES)
+    cache, storage = plan.removals
+    assert cache.objects == ("a.dir", "mine", "old", "x")
+    assert (storage.objects, storage.unrecorded) == (("mine",), 3)
+    told = render_garbage(plan, Style(color=False))
+    assert "Left alone: 3 objects in storage (/storage) that commits tell of" in told
+    shared = plan_garbage(known, replace(RULES, shared=True)).removals[1]
+    assert (shared.objects, shared.unrecorded) == (cache.objects, 0)
+
+
+@pytest.mark.parametrize("folder", ["mentioned.dir", "alien.dir"])
+def test_what_is_in_a_folder_that_stays_stays(folder: str) -> None:
+    known = Known(
+        runs=(run(1, "same", "other"),),
+        mentioned=frozenset({"mentioned.dir"}),
+        lists={folder: ("same",)},
+        places=(place("cache", "same", "other", folder),),
+    )
+    assert plan_garbage(known, replace(RULES, shared=True)).removals[0].objects == ("other",)
 
 
 def test_data_stays_unless_asked_for() -> None:
@@ -293,6 +329,9 @@ def test_nothing_that_is_needed_is_ever_in_a_plan(known: Known, rules: Rules) ->
     for md5 in [*needed]:
         needed |= set(known.lists.get(md5, ()))
     assert gone.isdisjoint(needed)
+    if rules.shared:  # so that nothing is refused
+        stays = {md5 for place in known.places for md5 in place.sizes} - gone
+        assert gone.isdisjoint(md5 for each in stays for md5 in known.lists.get(each, ()))
 
     if not rules.data:
         data = set(known.data)
