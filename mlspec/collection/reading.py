@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from mlspec.dvc.client import Dvc
 from mlspec.dvc.hashing import DIRECTORY
 from mlspec.dvc.settings import Unusual, load_settings, settings_files
 from mlspec.dvc.shelf import FolderShelf, RemoteShelf, Shelf
+from mlspec.git import Git
 from mlspec.ledger.paths import version_path
 from mlspec.ledger.records import Run
 from mlspec.ledger.snapshot import Snapshot
@@ -45,22 +46,32 @@ from mlspec.reconcile import Project
 CACHE = "cache"
 LOGS = ".mlspec/logs"
 _DAY = 86400
+_UNASKED = "no Git remote is asked what others need of it (git config mlspec.remote NAME)"
+_ADDRESS = re.compile(r"remote\..*\.url")
 _LOG = re.compile(r"(\d{8}T\d{6})-\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class Shelves:
-    """Where objects lie that may be removed, by the place's name; why others are left alone."""
+    """Where objects lie that may be removed, by the place's name; why others are left alone.
+
+    `closed` is why nothing may go from one of them.
+    """
 
     by_name: Mapping[str, Shelf]
+    closed: Mapping[str, str] = field(default_factory=dict)
     left_alone: tuple[str, ...] = ()
 
 
-def find_shelves(root: Path, dvc: Dvc) -> Shelves:
-    """The cache of this checkout and the default remote: a folder, or what `dvc` reaches."""
+def find_shelves(git: Git, dvc: Dvc) -> Shelves:
+    """The cache of this checkout and the default remote: a folder, or what `dvc` reaches.
+
+    Others may need what storage has, so without a question to their Git remote it is closed.
+    """
+    root = git.root
     shelves: dict[str, Shelf] = {}
     alone = []
-    cache = str((root / ".dvc/cache").resolve())
+    cache = root / ".dvc/cache"
     storage: Path | None = None
     if (root / ".dvc/config").exists():
         with suppress(Unusual):
@@ -69,16 +80,18 @@ def find_shelves(root: Path, dvc: Dvc) -> Shelves:
             shelves[STORAGE] = FolderShelf(storage)
         else:  # DVC's settings say more than mlspec writes, or storage is on the network
             places = dvc.places()
-            cache = places["cache"]
+            cache = Path(places["cache"])
             if places["storage"]:
                 shelves[STORAGE] = RemoteShelf(dvc, places["storage"])
             else:
                 alone.append("DVC has no default remote that keeps objects by their md5")
-    if cache == str(root.resolve() / ".dvc/cache"):
-        shelves = {CACHE: FolderShelf(Path(cache)), **shelves}
+    cache = cache.resolve()
+    if cache == root.resolve() / ".dvc/cache":
+        shelves = {CACHE: FolderShelf(cache), **shelves}
     else:
         alone.append(f"DVC's cache is {cache}, which other projects may share")
-    return Shelves(shelves, tuple(alone))
+    asks = git.remote or not any(map(_ADDRESS.fullmatch, git.config))
+    return Shelves(shelves, {} if asks else {STORAGE: _UNASKED}, tuple(alone))
 
 
 def read_known(project: Project, shelves: Shelves, rules: Rules, left: Iterable[str]) -> Known:
@@ -96,7 +109,10 @@ def read_known(project: Project, shelves: Shelves, rules: Rules, left: Iterable[
         if record.status != "refused"
     }
     taken = _taken(project, recorded)
-    places = tuple(Place(n, shelf.where, shelf.sizes()) for n, shelf in shelves.by_name.items())
+    places = tuple(
+        Place(name, shelf.where, shelf.sizes(), shelves.closed.get(name, ""))
+        for name, shelf in shelves.by_name.items()
+    )
     md5s = named.mentioned.union(taken, *(run.wrote | run.read for run in runs))
     for place in places:  # also folders of others: what is in one that stays must stay
         if place.name == CACHE or rules.shared:

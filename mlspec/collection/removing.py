@@ -74,7 +74,8 @@ def carry_out(project: Project, plan: Garbage, shelves: Shelves) -> Removed:
         _mark(project, plan, entry)
         try:
             _remove_objects(project, plan, shelves, removed)
-            remove_empty_runs(project.root / ".dvc/cache", frozenset(objects))
+            if CACHE in shelves.by_name:
+                remove_empty_runs(project.root / ".dvc/cache", frozenset(objects))
             _remove_files(project.root, plan, removed)
         except MlspecError:
             project.ledger.record({}, entry.about("", FREE, "failed", str(removed)))

@@ -50,7 +50,7 @@ def gc(start: Path, console: Console, options: GcOptions) -> int:
             project.ledger.refresh(console.note)
         else:
             stack.enter_context(_alone(project, console, options))
-        shelves = find_shelves(project.root, dvc)
+        shelves = find_shelves(project.git, dvc)
         left = load_left(project.git)
         plan = plan_garbage(read_known(project, shelves, options.rules, left), options.rules)
         if not options.as_json:

@@ -15,6 +15,7 @@ from mlspec import __version__
 from mlspec.errors import MlspecError
 from mlspec.plan import Action, Base, Held, Plan, Scope, Step
 from mlspec.planner.deployments import (
+    outputs_left,
     plan_departures,
     plan_deployment,
     plan_destruction,
@@ -54,6 +55,7 @@ __all__ = [
     "make_destroy_plan",
     "make_plan",
     "make_restore_plan",
+    "outputs_left",
     "plan_dataset",
     "survey",
     "survey_again",

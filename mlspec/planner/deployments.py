@@ -159,14 +159,19 @@ def _plan_departure(facts: Facts, address: str) -> None:
 
 def _find_readers(facts: Facts, name: str) -> list[str]:
     """The stages that read what the last runs of the model `name` wrote, and that nobody makes."""
-    state = facts.recorded.model_state(name)
-    runs = (facts.recorded.run(name, *last) for last in state.runs.items()) if state else ()
-    made = {out["path"] for run in runs if run is not None for out in run.entry.get("outs", ())}
+    made = outputs_left(facts, name)
     return [
         stage.address
         for stage in facts.desired.of(StageResource)
         if any(each.producer is None and each.path in made for each in stage.dependencies)
     ]
+
+
+def outputs_left(facts: Facts, name: str) -> set[str]:
+    """The paths that the last runs of the model `name` wrote."""
+    state = facts.recorded.model_state(name)
+    runs = (facts.recorded.run(name, *last) for last in state.runs.items()) if state else ()
+    return {out["path"] for run in runs if run is not None for out in run.entry.get("outs", ())}
 
 
 def _is_removed(facts: Facts, address: str) -> bool:

@@ -249,8 +249,10 @@ def _removal(
     sizes = place.sizes
     strangers = [md5 for md5 in sizes if md5 not in familiar]
     objects = tuple(sorted(md5 for md5 in sizes if md5 in free))
-    refused, unrecorded = "", 0
-    if place.name == STORAGE and not rules.shared:
+    refused, unrecorded = place.closed if objects else "", 0
+    if refused:
+        objects = ()
+    elif place.name == STORAGE and not rules.shared:
         if strangers and objects:
             objects = ()
             refused = "it has objects that nothing here knows, so others may keep data in it"

@@ -69,11 +69,15 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where objects lie: `cache` or `storage`, where that is, and the bytes of each by md5."""
+    """Where objects lie: `cache` or `storage`, where that is, and the bytes of each by md5.
+
+    `closed` is why nothing may go from there.
+    """
 
     name: str
     where: str
     sizes: Mapping[str, int]
+    closed: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,8 @@ def _notes(plan: Garbage, left_alone: Sequence[str]) -> Iterator[str]:
     for removal in plan.removals:
         if removal.refused:
             yield f"Left alone is {_place(removal)}: {removal.refused}."
-            yield "  `--shared` removes there what this repository made and needs no more."
+            if removal.strangers:
+                yield "  `--shared` removes there what this repository made and needs no more."
         if removal.unrecorded:
             many = _count(removal.unrecorded, "object")
             yield f"Left alone: {many} in {_place(removal)} that commits tell of, but no record."

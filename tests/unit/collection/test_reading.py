@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from mlspec.collection.reading import _changed, _snapshot_at
+from mlspec.collection.reading import _changed, _snapshot_at, find_shelves
+from mlspec.dvc.client import Dvc
 from mlspec.git import Git
 from mlspec.ledger.entry import Entry
 from mlspec.ledger.paths import state_path
@@ -18,11 +19,60 @@ from mlspec.ledger.store import Ledger
 DAY = 86400
 
 
-def test_what_is_recent_is_so_though_a_later_clock_was_wrong(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def git(tmp_path: Path) -> Git:
+    subprocess.run(["git", "init", "--quiet", tmp_path / "project"], check=True)
+    return Git(tmp_path / "project")
+
+
+def write_settings(git: Git, text: str) -> None:
+    (git.root / ".dvc").mkdir()
+    (git.root / ".dvc/config").write_text(text)
+
+
+STORAGE = "[core]\n    remote = s\n['remote \"s\"']\n    url = ../../storage\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "closed"),
+    [
+        ({}, False),
+        ({"remote.origin.url": "/x"}, False),
+        ({"remote.origin.url": "/x", "mlspec.remote": ""}, True),
+        ({"remote.upstream.url": "/x"}, True),
+        ({"remote.upstream.url": "/x", "mlspec.remote": "upstream"}, False),
+    ],
+)
+def test_storage_is_closed_where_no_remote_is_asked(
+    git: Git, settings: dict[str, str], closed: bool
 ) -> None:
-    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
-    ledger = Ledger(Git(tmp_path))
+    for key, value in settings.items():
+        git.run("config", key, value)
+    write_settings(git, STORAGE)
+    shelves = find_shelves(git, Dvc(git.root))
+    assert ([*shelves.by_name], [*shelves.closed]) == (["cache", "storage"], ["storage"] * closed)
+
+
+@pytest.mark.parametrize("unusual", ["", "    verify = true\n"])
+def test_a_cache_that_is_a_link_to_anothers_is_left_alone(
+    git: Git, tmp_path: Path, unusual: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = str(git.root / ".dvc/cache")
+    monkeypatch.setattr(Dvc, "places", lambda _: {"cache": cache, "storage": "s3://there"})
+    write_settings(git, STORAGE + unusual)
+    (tmp_path / "shared").mkdir()
+    (git.root / ".dvc/cache").symlink_to(tmp_path / "shared")
+    shelves = find_shelves(git, Dvc(git.root))
+    assert [*shelves.by_name] == ["storage"]
+    assert shelves.left_alone == (
+        f"DVC's cache is {tmp_path}/shared, which other projects may share",
+    )
+
+
+def test_what_is_recent_is_so_though_a_later_clock_was_wrong(
+    git: Git, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(git)
     now = 1_700_000_000
     for model, ago in (("old", 90), ("recent", 3), ("wrong", 400)):
         monkeypatch.setattr("mlspec.ledger.store.time.time", lambda ago=ago: now - ago * DAY)

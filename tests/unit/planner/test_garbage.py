@@ -193,6 +193,18 @@ def test_what_is_in_a_folder_that_stays_stays(folder: str) -> None:
     assert plan_garbage(known, replace(RULES, shared=True)).removals[0].objects == ("other",)
 
 
+def test_a_place_that_is_closed_keeps_all() -> None:
+    known = five()
+    cache, storage = known.places
+    known = replace(known, places=(cache, replace(storage, closed="nobody was asked")))
+    plan = plan_garbage(known, replace(RULES, shared=True))
+    assert [len(removal.objects) for removal in plan.removals] == [4, 0]
+    assert freed(plan) == [], "storage still has their bytes"
+    told = render_garbage(plan, Style(color=False))
+    assert "Left alone is storage (/storage): nobody was asked.\n" in told
+    assert "--shared" not in told
+
+
 def test_data_stays_unless_asked_for() -> None:
     known = Known(
         runs=(run(1, read=frozenset({"raw", "code"})),),
