@@ -24,7 +24,15 @@ from mlspec.ledger.state import Recorded
 from mlspec.memo import Memo, Seen, Surroundings
 from mlspec.observe import observe_resources, observe_surroundings, place_of
 from mlspec.plan import Action
-from mlspec.planner import Facts, Settled, plan_dataset, survey, survey_alone, survey_files
+from mlspec.planner import (
+    Facts,
+    Settled,
+    outputs_left,
+    plan_dataset,
+    survey,
+    survey_alone,
+    survey_files,
+)
 from mlspec.resolve import Resolver
 from mlspec.resources import (
     DatasetResource,
@@ -180,10 +188,10 @@ def _survey(
             settled=_with(memo.settled(looks.keys() | seen.keys()), seen, looks),
             known=[name for shard in sorted(memo.changed) for name in now.folders(shard)],
         )
-        served = _to_be_served(facts) - looks.keys()
-        if not served:
+        more = (_to_be_served(facts) | _reading_on(facts, memo, seen)) - looks.keys()
+        if not more:
             break
-        live |= served
+        live |= more
     memo.keep(
         (seen | _seen(facts, looks)).values(),
         looks.keys() | seen.keys(),
@@ -419,6 +427,21 @@ def _to_be_served(facts: Facts) -> set[str]:
         each.deployment.model
         for each in facts.desired.of(DeploymentResource)
         if each.address in facts.steps
+    }
+
+
+def _reading_on(facts: Facts, memo: Memo, seen: Mapping[str, Seen]) -> set[str]:
+    """The models that may read what those made that are deleted: the plan names them."""
+    gone = [
+        address.removeprefix("model.")
+        for address, step in facts.steps.items()
+        if step.action is Action.DELETE and address.startswith("model.")
+    ]
+    left = {path for name in gone for path in outputs_left(facts, name)}
+    if not left:
+        return set()
+    return memo.found_from(left) | {
+        n for n, each in seen.items() if not left.isdisjoint(each.paths)
     }
 
 

@@ -146,6 +146,16 @@ class Memo:
             self._cache.put(FED, shard, state)
         return True
 
+    def found_from(self, paths: Set[str]) -> set[str]:
+        """The models that were found to be as they are by looking at any of these paths."""
+        found: set[str] = set()
+        for shard, row in self._rows.items():
+            places = {place for place, path in enumerate(row.paths) if path in paths}
+            if places:
+                parts = self._parts(shard).items()
+                found |= {name for name, part in parts if not places.isdisjoint(part["paths"])}
+        return found
+
     def settled(self, live: Set[str]) -> Settled:
         """What a plan has to know of all models but those that are looked at."""
         looked_at: dict[str, set[str]] = {}

@@ -354,6 +354,31 @@ def test_who_reads_what_nobody_writes_any_more_is_read_again(
     check_files(tmp_path)
 
 
+def test_who_reads_what_a_deleted_model_made_is_named_by_every_plan(root: Path) -> None:
+    from mlspec.ledger.entry import make_entry
+    from mlspec.ledger.paths import run_path
+
+    data = f"shops/{name(3)}/data.csv"
+    with open_project(root) as project:
+        recorded = project.recorded()
+        state = recorded.model_state(name(2))
+        assert state is not None
+        stage, fingerprint = min(state.runs.items())
+        run = recorded.run(name(2), stage, fingerprint)
+        assert run is not None
+        entry = {**run.entry, "outs": [*run.entry["outs"], {"path": data}]}
+        path = run_path(name(2), stage, fingerprint)
+        changed = run.model_copy(update={"entry": entry})
+        project.ledger.record({path: changed}, make_entry(project.git, "test"))
+    both(root)
+    spec_of(root, name(2)).unlink()
+    for _ in range(2):
+        quick, whole = both(root)
+        assert quick == whole
+        [gone] = [step for step in quick.steps if step.address == f"model.{name(2)}"]
+        assert f"still read by stage.{name(3)}." in gone.reason
+
+
 def generated(project: Project) -> list[GeneratedFile]:
     return [each.generated for each in project.desired.of(FileResource)]
 
