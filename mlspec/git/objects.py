@@ -5,6 +5,7 @@ Comes in: the name of an object. Goes out: its bytes, or nothing if there is non
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import threading
 import weakref
@@ -15,6 +16,8 @@ from mlspec.git.errors import GitError
 
 _AT_ONCE = 500
 """Questions before the first answer is read; more than a pipe takes would block for ever."""
+_PIECE = 1 << 20
+"""Bytes that are read at once."""
 
 
 class Object(NamedTuple):
@@ -30,11 +33,16 @@ class ObjectReader:
 
     `start` starts it with the arguments that it is given. Git before 2.36 cannot be told when to
     send what it has gathered, so it writes each answer in three pieces, which takes twice as long.
+
+    The last question of each round is for an object that nobody has: its answer ends the round.
+    Without it, the header of a damaged object, which promises more than there is, would have us
+    wait for ever.
     """
 
     def __init__(self, start: Callable[..., subprocess.Popen[bytes]]) -> None:
         self._start = start
         self._gathers = True
+        self._nobodys = secrets.token_hex(20)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -64,7 +72,8 @@ class ObjectReader:
         is_new = self._process is None
         stdin, stdout = self._pipes()
         verb = b"contents " if self._gathers else b""
-        lines = [verb + name.encode("utf-8", "surrogateescape") + b"\n" for name in names]
+        asked = (*names, self._nobodys)
+        lines = [verb + name.encode("utf-8", "surrogateescape") + b"\n" for name in asked]
         try:
             stdin.write(b"".join([*lines, b"flush\n"] if self._gathers else lines))
             stdin.flush()
@@ -75,8 +84,11 @@ class ObjectReader:
             self._stop()
             self._gathers = False
             return self._answers(names)
-        found = [_read(header, stdout)]
-        found += (_read(stdout.readline(), stdout) for _ in names[1:])
+        end = f"{self._nobodys} missing\n".encode()
+        found = [_read(header, stdout, end)]
+        found += (_read(stdout.readline(), stdout, end) for _ in names[1:])
+        if stdout.readline() != end:
+            raise EOFError
         return found
 
     def close(self) -> None:
@@ -99,16 +111,27 @@ class ObjectReader:
             self._process = None
 
 
-def _read(first: bytes, stdout: IO[bytes]) -> Object | None:
-    """The object whose header is the line `first`."""
+def _read(first: bytes, stdout: IO[bytes], end: bytes) -> Object | None:
+    """The object whose header is the line `first`; raises `EOFError` if it is not whole."""
     header = first.decode("utf-8", "surrogateescape").split()
     if header[-1:] in (["missing"], ["ambiguous"]):
         return None
     oid, kind, size = header
-    data = stdout.read(int(size))
+    data = _read_data(stdout, int(size), end)
     if stdout.read(1) != b"\n":
-        raise EOFError  # Git ended in the middle of a damaged object
+        raise EOFError
     return Object(oid, kind, data)
+
+
+def _read_data(stdout: IO[bytes], size: int, end: bytes) -> bytes:
+    """So many bytes, unless the `end` of the round comes before."""
+    data = bytearray()
+    while len(data) < size:
+        piece = stdout.read1(min(size - len(data), _PIECE))  # type: ignore[attr-defined]
+        data += piece
+        if not piece or (len(data) < size and data.endswith(end)):
+            raise EOFError
+    return bytes(data)
 
 
 def close_pipes(process: subprocess.Popen[bytes]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import zlib
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,19 @@ def test_objects(git: Git) -> None:
     assert git.objects.get("0" * 40) is None
     git.close()
     assert git.objects.get(found.oid) == found
+
+
+@pytest.mark.parametrize("claimed", [5, 60, 10_000, 10**9, 10**15])
+def test_an_object_that_claims_to_have_more_than_it_has(git: Git, claimed: int) -> None:
+    made = commit(git, text="text")
+    oid = git.run("rev-parse", f"{made}:file")
+    file = git.root / ".git/objects" / oid[:2] / oid[2:]
+    file.chmod(0o644)
+    file.write_bytes(zlib.compress(b"blob %d\0text" % claimed))
+    for ask in (git.objects.get, lambda name: [*git.objects.get_many([name, made])]):
+        with pytest.raises(GitError, match="cannot read"):
+            ask(oid)
+    assert git.objects.get(made) is not None
 
 
 def test_a_damaged_object_does_not_end_the_reading_of_others(git: Git) -> None:

@@ -12,6 +12,7 @@ import random
 import shutil
 import subprocess
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -237,6 +238,15 @@ class Victim:
         finally:
             git.close()
 
+    def says_the_same(self, file: Path) -> bool:
+        """Whether an object has what it had: the last byte of a compressed one has unused bits."""
+        before = (self.kept / file.relative_to(self.git)).read_bytes()
+        try:
+            now = file.read_bytes()
+            return len(now) == len(before) and zlib.decompress(now) == zlib.decompress(before)
+        except (OSError, zlib.error):
+            return False
+
     def put_back(self, file: Path | None) -> None:
         """Have one file as it was, or all."""
         if file is not None:
@@ -254,6 +264,9 @@ class Victim:
             kind = kinds[number % len(kinds)]
             file = chance.choice(self.files[kind])
             way = self.change(file, number // len(kinds) % (len(WAYS) + 2), chance)
+            while kind == "object" and self.says_the_same(file):
+                self.put_back(file)
+                way = self.change(file, 0, chance)
             at = kind, way
             tally.made[at] += 1
             what = f"{seed}/{number}: {way} of {file.relative_to(self.git)}"
