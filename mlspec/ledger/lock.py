@@ -12,7 +12,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -61,8 +61,11 @@ def acquire(git: Git, timeout: float = 0) -> Iterator[Holder]:
             os.pwrite(descriptor, json.dumps(asdict(holder)).encode() + b"\n", 0)
         except OSError as error:
             raise MlspecError(f"cannot write {path}: {error.strerror}") from error
-        yield holder
-        os.ftruncate(descriptor, 0)
+        try:
+            yield holder
+        finally:
+            with suppress(OSError):  # nobody holds it, whatever is written there
+                os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 

@@ -78,6 +78,7 @@ def test_the_lock_of_a_killed_process_is_free(git: Git) -> None:
 def test_it_is_free_after_an_error(git: Git) -> None:
     with pytest.raises(KeyError), acquire(git):
         raise KeyError
+    assert load_holder(git) is None, "who holds it no more is not told to be its holder"
     with acquire(git):
         assert load_holder(git) is not None
 
