@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlspec.dvc.needs import PATTERNS, made_by, named_in
+from mlspec.atomic import OWN
+from mlspec.dvc.needs import PATTERNS, is_of_dvc, made_by, named_in
 from mlspec.errors import MlspecError
 from mlspec.git import Git
 from mlspec.git.trees import (
@@ -76,7 +77,10 @@ def find_named(git: Git, since: int) -> Named:
             tips.setdefault(oid, f"{name} of {git.remote}")
     found = Named(tips)
     for worktree in list_worktrees(git):
-        found.need(_checked_out(worktree, PATTERNS), f"the checkout {worktree.path}")
+        if not worktree.path.is_dir():
+            continue
+        for files in (_checked_out(worktree, PATTERNS), _ignored(worktree)):
+            found.need(files, f"the checkout {worktree.path}")
         if worktree.path.resolve() != git.root.resolve():
             here = _checked_out(worktree, _SPECS)
             found.pins += pins_in(here, f"the checkout {worktree.path}")
@@ -86,11 +90,11 @@ def find_named(git: Git, since: int) -> Named:
     specs = Trees(git, *_SPECS)
     for commits, name in groups:
         found.pins += pins_in(read_blobs(git, specs.new_files(commits)), name)
-    files, every = Trees(git, *PATTERNS), every_commit(git)
+    locks, every = Trees(git, *PATTERNS), every_commit(git)
     recent = [oid for oid, seconds in every.items() if seconds > since]
     for commits, name in (*groups, (recent, "a recent commit")):
-        found.need(read_blobs(git, files.new_files(commits)), name)
-    found.mention(read_blobs(git, files.new_files(every)))
+        found.need(read_blobs(git, locks.new_files(commits)), name)
+    found.mention(read_blobs(git, locks.new_files(every)))
     return found
 
 
@@ -136,26 +140,38 @@ def _yaml(data: bytes) -> Any:
 
 
 def _checked_out(worktree: Worktree, patterns: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    """What a checkout has of such files, in its folders and staged; also those that Git ignores
-    where mlspec writes them.
-    """
-    if not worktree.path.is_dir():
-        return
-    git = Git(worktree.path)
-    try:
-        globs = [f":(glob)**/{pattern}" for pattern in patterns]
-        listed = git.run("ls-files", "-z", "-co", "--exclude-standard", "--", *globs)
-        here = {name for name in listed.split("\0") if name}
-        if "dvc.lock" in patterns:
-            locks = [*worktree.path.glob("pipelines/*/dvc.lock"), worktree.path / "dvc.lock"]
-            here |= {lock.relative_to(worktree.path).as_posix() for lock in locks}
-        for name in sorted(here):
-            data = _read(worktree.path / name)
-            if data is not None:
-                yield name, data
+    """What a checkout has of such files, in its folders and staged."""
+    globs = [f":(glob)**/{pattern}" for pattern in patterns]
+    with _opened(worktree) as git:
+        yield from _listed(git, "-co", *globs)
         staged = git.run("ls-files", "-z", "-s", "--", *globs)
         rows = (row.partition("\t") for row in staged.split("\0") if row)
         yield from read_blobs(git, {about.split()[1]: path for about, _, path in rows})
+
+
+def _ignored(worktree: Worktree) -> Iterator[tuple[str, bytes]]:
+    """What DVC wrote to a checkout though Git ignores it; others may call their files the same."""
+    globs = [f":(glob)**/{pattern}" for pattern in PATTERNS]
+    with _opened(worktree) as git:
+        for name, data in _listed(git, "-oi", *globs, ":(exclude).dvc", f":(exclude){OWN}"):
+            if is_of_dvc(data):
+                yield name, data
+
+
+def _listed(git: Git, which: str, *paths: str) -> Iterator[tuple[str, bytes]]:
+    """Files of a checkout that `git ls-files` lists, as they are on disk."""
+    listed = git.run("ls-files", "-z", which, "--exclude-standard", "--", *paths)
+    for name in sorted({*listed.split("\0")} - {""}):
+        data = _read(git.root / name)
+        if data is not None:
+            yield name, data
+
+
+@contextmanager
+def _opened(worktree: Worktree) -> Iterator[Git]:
+    git = Git(worktree.path)
+    try:
+        yield git
     finally:
         git.close()
 

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,6 +42,7 @@ from mlspec.planner.quarantine import why_quarantined
 from mlspec.providers.local.release import RELEASES
 from mlspec.providers.local.rundir import list_runs, load_state
 from mlspec.reconcile import Project
+from mlspec.spec.moves import Renames
 
 CACHE = "cache"
 LOGS = ".mlspec/logs"
@@ -124,7 +125,7 @@ def read_known(project: Project, shelves: Shelves, rules: Rules, left: Iterable[
         wanted=frozenset(_wanted(project, recorded)),
         served={address: VersionKey(d.model, d.version) for address, d in deployed.items()},
         serving=frozenset(record.release for record in deployed.values()),
-        pins=(*_pins(project), *named.pins),
+        pins=tuple(_under_every_name((*_pins(project), *named.pins), project.moves.renames)),
         retired=frozenset(m for m, state in states.items() if state is None or state.retired),
         tips=named.tips,
         named={**dict.fromkeys(taken, "the ledger's datasets"), **named.named},
@@ -183,9 +184,10 @@ def _md5s(run: Run, part: str) -> Iterator[str]:
 def _versions(
     project: Project, recorded: Recorded, changed: frozenset[str]
 ) -> Iterator[VersionFact]:
-    spec = project.loaded.spec
+    spec, renames = project.loaded.spec, project.moves.renames
     for model in recorded.models():
-        quarantine = spec.models[model].quarantine if model in spec.models else ()
+        asked = spec.models.get(renames.name_now("model", model) or model)
+        quarantine = asked.quarantine if asked is not None else ()
         for version in recorded.versions(model):
             candidate = recorded.candidate(model, version.fingerprint)
             accepted = candidate is not None and candidate.status == "accepted"
@@ -228,6 +230,14 @@ def _pins(project: Project) -> Iterator[Pin]:
     for deployment in project.loaded.spec.deployments.values():
         for number in deployment.pin.values():
             yield Pin(deployment.model, number, "the spec")
+
+
+def _under_every_name(pins: Iterable[Pin], renames: Renames) -> Iterator[Pin]:
+    """Each pin, also under the names that its model had before or has now."""
+    for pin in pins:
+        now = renames.name_now("model", pin.model) or pin.model
+        for name in {pin.model, now, *renames.former_names("model", now)}:
+            yield replace(pin, model=name)
 
 
 def _lists(shelves: Shelves, folders: set[str]) -> dict[str, tuple[str, ...]]:

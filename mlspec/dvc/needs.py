@@ -17,9 +17,14 @@ _MD5 = re.compile(rb"(?<![0-9a-zA-Z])[0-9a-f]{32}(?:\.dir)?(?![0-9a-zA-Z])")
 _DVC = re.compile(rb"^\W*(outs|deps|stages|schema|wdir|md5|frozen)\W*:", re.MULTILINE)
 
 
+def is_of_dvc(data: bytes) -> bool:
+    """Whether this looks like what DVC writes."""
+    return b"\0" not in data and bool(_DVC.search(data))
+
+
 def named_in(data: bytes, where: str) -> frozenset[str]:
     """Every object that the file names; raises if it does not look like one of DVC's."""
-    if data.strip() and (b"\0" in data or not _DVC.search(data)):
+    if data.strip() and not is_of_dvc(data):
         raise MlspecError(
             f"{where} is not a file that DVC writes, so what it needs is not known",
             hint="mend it or take it out of Git; nothing was removed",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from mlspec.collection.named import pins_in
+from mlspec.collection.named import find_named, pins_in
+from mlspec.git import Git
 from mlspec.planner.known import Pin
 
 SPEC = """
@@ -37,3 +41,18 @@ def test_what_is_not_plain_keeps_more(text: str, pins: set[Pin | int]) -> None:
     found = {*pins_in([("specs/a.yaml", text.encode())], "main")}
     expected = {Pin("", pin, "main") if isinstance(pin, int) else pin for pin in pins}
     assert found == expected
+
+
+def test_what_dvc_wrote_is_needed_though_git_ignores_it(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    files = {
+        ".gitignore": "dvc.lock\n/build\n",
+        "older/dvc.lock": f"stages:\n  a:\n    outs:\n    - md5: {'a' * 32}\n",
+        "build/there/dvc.lock": f"stages:\n  a:\n    outs:\n    - md5: {'b' * 32}\n",
+        "build/lens.dvc": "some other program's\n",
+        ".dvc/tmp/dvc.lock": f"stages:\n  a:\n    outs:\n    - md5: {'c' * 32}\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert set(find_named(Git(tmp_path), 0).named) == {"a" * 32, "b" * 32}

@@ -8,13 +8,23 @@ from types import SimpleNamespace
 
 import pytest
 
-from mlspec.collection.reading import _changed, _snapshot_at, find_shelves
+from mlspec.collection.reading import (
+    _changed,
+    _snapshot_at,
+    _under_every_name,
+    _versions,
+    find_shelves,
+)
 from mlspec.dvc.client import Dvc
 from mlspec.git import Git
 from mlspec.ledger.entry import Entry
-from mlspec.ledger.paths import state_path
-from mlspec.ledger.records import ModelState
+from mlspec.ledger.paths import candidate_path, state_path, version_path
+from mlspec.ledger.records import Candidate, File, ModelState, Version
+from mlspec.ledger.state import Recorded
 from mlspec.ledger.store import Ledger
+from mlspec.planner.known import Pin
+from mlspec.spec.models import Move, Quarantine
+from mlspec.spec.moves import renames_of
 
 DAY = 86400
 
@@ -83,3 +93,34 @@ def test_what_is_recent_is_so_though_a_later_clock_was_wrong(
     assert state_path("recent") in changed
     assert state_path("old") not in changed
     assert _snapshot_at(project, now - 900 * DAY).commit == ""  # type: ignore[arg-type]
+
+
+RENAMES = renames_of([Move.model_validate({"from": "model.old", "to": "model.new"})])
+
+
+def test_a_pin_counts_for_every_name_that_its_model_had() -> None:
+    pins = (Pin("old", 3, "main"), Pin("other", None, "main"), Pin("", 7, "main"))
+    assert {*_under_every_name(pins, RENAMES)} == {*pins, Pin("new", 3, "main")}
+    assert {pin.model for pin in _under_every_name([Pin("new", 3, "main")], RENAMES)} == {
+        "old",
+        "new",
+    }
+
+
+def test_a_version_is_quarantined_though_its_rename_is_not_applied_yet(git: Git) -> None:
+    ledger = Ledger(git)
+    common = {"fingerprint": "f" * 64, "stages": {}, "commit": ""}
+    artifact = File(path="models/m.onnx", md5="a" * 32, size=1, format="onnx")
+    version = Version(
+        **common, model="old", number=1, artifact=artifact, signature=None, metrics={}, verdicts=()
+    )
+    candidate = Candidate(**common, status="accepted", version=1)
+    records = {version_path("old", 1): version, candidate_path("old", "f" * 64): candidate}
+    ledger.record(records, Entry(command="apply"))
+    for quarantine, good in (((), True), ((Quarantine(version=1, reason="bad"),), False)):
+        spec = SimpleNamespace(models={"new": SimpleNamespace(quarantine=quarantine)})
+        project = SimpleNamespace(
+            loaded=SimpleNamespace(spec=spec), moves=SimpleNamespace(renames=RENAMES)
+        )
+        (fact,) = _versions(project, Recorded(ledger.snapshot), frozenset())  # type: ignore[arg-type]
+        assert fact.good is good
