@@ -51,32 +51,36 @@ def gc(start: Path, console: Console, options: GcOptions) -> int:
         else:
             stack.enter_context(_alone(project, console, options))
         shelves = find_shelves(project.git, dvc)
-        left = load_left(project.git)
-        plan = plan_garbage(read_known(project, shelves, options.rules, left), options.rules)
+        plan = _plan(project, shelves, options.rules)
         if not options.as_json:
             console.say(render_garbage(plan, console.style, shelves.left_alone))
-        if options.dry_run or plan.empty:
-            return _end(console, options, plan, shelves)
-        if not options.yes:
-            _confirm(console)
-        removed = carry_out(project, plan, shelves)
+        removed = None
+        if not (options.dry_run or plan.empty):
+            if not options.yes:
+                _confirm(console)
+                _check_current(project, plan, shelves)
+            removed = carry_out(project, plan, shelves)
     if options.as_json:
-        return _end(console, options, plan, shelves, asdict(removed))
-    console.say(f"Removed {removed}.")
+        told = {"left_alone": list(shelves.left_alone), "removed": removed and asdict(removed)}
+        console.say_json({**plan.as_dict(), **told})
+    elif removed is not None:
+        console.say(f"Removed {removed}.")
     return 0
 
 
-def _end(
-    console: Console,
-    options: GcOptions,
-    plan: Garbage,
-    shelves: Shelves,
-    removed: dict[str, int] | None = None,
-) -> int:
-    if options.as_json:
-        alone = list(shelves.left_alone)
-        console.say_json({**plan.as_dict(), "left_alone": alone, "removed": removed})
-    return 0
+def _plan(project: Project, shelves: Shelves, rules: Rules) -> Garbage:
+    """What may go at this moment."""
+    return plan_garbage(read_known(project, shelves, rules, load_left(project.git)), rules)
+
+
+def _check_current(project: Project, plan: Garbage, shelves: Shelves) -> None:
+    """Raise if something needs by now what may go by a plan that was looked at for some time."""
+    project.look_again()
+    if not _plan(project, shelves, plan.rules).allows(plan):
+        raise MlspecError(
+            "some of these files are needed by now; nothing was removed",
+            hint="run `mlspec gc` again",
+        )
 
 
 @contextmanager

@@ -104,6 +104,13 @@ class Garbage:
     def objects(self) -> int:
         return sum(len(removal.objects) for removal in self.removals)
 
+    def allows(self, other: Garbage) -> bool:
+        """Whether all that `other` removes goes here, too."""
+        mine, others = ({r.name: r.objects for r in plan.removals} for plan in (self, other))
+        return {file.path for file in other.files} <= {file.path for file in self.files} and all(
+            set(objects) <= set(mine.get(name, ())) for name, objects in others.items()
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON-shaped data, with its digest."""
         body = {

@@ -193,6 +193,15 @@ def test_what_is_in_a_folder_that_stays_stays(folder: str) -> None:
     assert plan_garbage(known, replace(RULES, shared=True)).removals[0].objects == ("other",)
 
 
+def test_a_plan_that_was_asked_about_may_be_out_of_date() -> None:
+    asked = plan_garbage(five(logs=(LogFact("logs/a", 7),)), RULES)
+    more = plan_garbage(five(logs=(LogFact("logs/a", 7), LogFact("logs/b", 7))), RULES)
+    assert more.allows(asked) and asked.allows(asked)
+    pinned = plan_garbage(five(pins=(Pin("risk", 2, "a new branch"),)), RULES)
+    assert asked.files and not pinned.allows(asked)
+    assert not asked.allows(more)
+
+
 def test_a_place_that_is_closed_keeps_all() -> None:
     known = five()
     cache, storage = known.places
