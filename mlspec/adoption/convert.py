@@ -213,6 +213,7 @@ class _Conversion:
         """The models by name; each has the stages of one file or folder."""
         models: dict[str, Any] = {}
         names: dict[str, str] = {}
+        measured: dict[str, dict[str, str]] = {}
         for stage in stages:
             folder = posixpath.dirname(stage.place.file)
             if folder not in names:
@@ -225,11 +226,13 @@ class _Conversion:
             stem = posixpath.basename(stage.place.file).partition(".")[0]
             name = make_name(stage.name or stem, into, otherwise="stage")
             origin = f"{stage.name} of {stage.place}" if stage.name != name else str(stage.place)
-            into[name] = Noted(self._stage(stage), origin.strip())
+            body = self._stage(stage, measured.setdefault(model, {}))
+            into[name] = Noted(body, origin.strip())
             self.made.stages.append(Taken(model, name, stage, self._stale(stage)))
         return models
 
-    def _stage(self, stage: OldStage) -> dict[str, Any]:
+    def _stage(self, stage: OldStage, measured: dict[str, str]) -> dict[str, Any]:
+        """The stage as a spec has it. `measured`: by metric, who measures it in the same model."""
         command = command_of(stage)
         traced = set(trace_code(command, self.tree, (), self._data_paths))
         inputs: dict[str, None] = {}
@@ -242,7 +245,7 @@ class _Conversion:
                 self._dep(stage, each.path, traced, inputs, code)
             else:
                 self._merge(params, each)
-        metrics = self._metrics(stage)
+        metrics = self._metrics(stage, measured)
         outputs = [out.path for out in stage.outs if out.path != metrics]
         for out in stage.outs:
             self._about(stage, out)
@@ -307,29 +310,33 @@ class _Conversion:
                 inner = inner.setdefault(key, {})
             inner[last] = value
 
-    def _metrics(self, stage: OldStage) -> str | None:
-        """The one file of metrics that a stage may have."""
+    def _metrics(self, stage: OldStage, measured: dict[str, str]) -> str | None:
+        """The one file of metrics that a stage may have; no two of a model have a metric both."""
         found = None
         for out in stage.outs:
             if not out.metric:
                 continue
-            why = "a stage has one file of metrics" if found else self._no_metrics(out.path)
-            if why:
-                message = f"{out.path} is an output and not `metrics`: {why}"
-                self.made.say(stage.place, message, "gates read one JSON file of numbers")
+            try:
+                if found:
+                    raise MlspecError("a stage has one file of metrics")
+                names = self._metric_names(out.path)
+                if twice := sorted(names & measured.keys()):
+                    raise MlspecError(f"{measured[twice[0]]} measures {twice[0]}, too")
+            except MlspecError as error:
+                message = f"{out.path} is an output and not `metrics`: {error.message}"
+                hint = "gates read one JSON file of numbers, and each number of one stage"
+                self.made.say(stage.place, message, hint)
             else:
                 found = out.path
+                measured |= dict.fromkeys(names, stage.title)
         return found
 
-    def _no_metrics(self, path: str) -> str:
+    def _metric_names(self, path: str) -> set[str]:
+        """What the file measures, if it is here; raises :class:`MlspecError` if it is no such."""
         if not path.endswith(".json"):
-            return "it is not JSON"
+            raise MlspecError("it is not JSON")
         data = self.tree.read_bytes(path)
-        try:
-            parse_metrics(data or b"{}", path)
-        except MlspecError as error:
-            return error.message
-        return ""
+        return set(parse_metrics(data or b"{}", path))
 
     def _about(self, stage: OldStage, out: Out) -> None:
         if out.persist:

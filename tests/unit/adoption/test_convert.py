@@ -238,6 +238,21 @@ def test_a_stage_has_one_file_of_metrics_that_gates_can_read(adopted: Any, tmp_p
     assert "words.json: name is" in messages(made)
 
 
+def test_what_two_stages_of_a_model_measure_is_of_the_first(adopted: Any, tmp_path: Path) -> None:
+    for name in ("eu.json", "us.json"):
+        file(tmp_path, name, '{"auc": 0.9}')
+    file(tmp_path, "all.json", '{"rows": 3}')
+    made, stages = adopted(
+        stage("train@eu", outs=[out("eu.json", metric=True)]),
+        stage("train@us", outs=[out("us.json", metric=True)]),
+        stage("count", outs=[out("all.json", metric=True)]),
+    )
+    assert [each.metrics for each in stages.values()] == ["eu.json", None, "all.json"]
+    assert stages["shop.train-us"].outputs == ("us.json",)
+    told = "us.json is an output and not `metrics`: stage train@eu measures auc, too"
+    assert told in messages(made)
+
+
 def test_what_is_special_about_an_output_is_told(adopted: Any) -> None:
     made, _ = adopted(
         stage("a", outs=[out("x", plotted=True), out("y", persist=True), out("z", remote="far")]),
