@@ -307,10 +307,18 @@ class _Name:
         return _replaced(data, self._old, self._new).decode("utf-8", "surrogatepass")
 
 
+def names_folder(data: bytes, model: str) -> bool:
+    """Whether a command, or code, names the folder of the model's generated files."""
+    return _mention(model).search(data) is not None
+
+
 def _replaced(data: bytes, old: str, new: str) -> bytes:
     """`data` with the folder of one model's generated files in the place of the other's."""
-    mention = rb"(?<![\w.~/-])((?:\./)?)pipelines/" + re.escape(old.encode()) + rb"/"
-    return re.sub(mention, rb"\g<1>pipelines/" + new.encode() + b"/", data)
+    return _mention(old).sub(rb"\g<1>pipelines/" + new.encode() + b"/", data)
+
+
+def _mention(model: str) -> re.Pattern[bytes]:
+    return re.compile(rb"(?<![\w.~/-])((?:\./)?)pipelines/" + re.escape(model.encode()) + rb"/")
 
 
 def _names(pending: Mapping[str, str], kind: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from mlspec.ledger.entry import Entry
-from mlspec.ledger.history import last_apply, log
+from mlspec.ledger.history import last_apply, log, told_move
 from mlspec.ledger.store import Ledger
 
 
@@ -27,6 +27,18 @@ def test_the_log_of_a_model_has_all_that_belongs_to_it(ledger: Ledger) -> None:
     found = log(ledger, address="model.m", deployments=["deployment.d@here"])
     assert [each.address for each in reversed(found)] == list(own)
     assert [each.address for each in log(ledger, address="stage.m.train")] == ["stage.m.train"]
+
+
+def test_the_log_of_what_was_moved_goes_on_under_its_former_name(ledger: Ledger) -> None:
+    entry = Entry(command="apply")
+    for address in ("stage.a.train", "model.a"):
+        ledger.record({}, entry.about(address, "run", "done"))
+    ledger.record({}, entry.about("model.a", "move", "failed", told_move("model.c")))
+    ledger.record({}, entry.about("model.a", "move", "done", told_move("model.b")))
+    for address in ("stage.a.train", "stage.b.train"):  # another model has the name a now
+        ledger.record({}, entry.about(address, "run", "done"))
+    assert [found.serial for found in log(ledger, address="model.b")] == [6, 4, 3, 2, 1]
+    assert log(ledger, address="model.c") == []
 
 
 def test_the_last_apply_may_be_that_of_the_agent(ledger: Ledger) -> None:
