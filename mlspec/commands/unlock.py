@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mlspec.errors import Locked, MlspecError
 from mlspec.git import Git
-from mlspec.ledger.lease import find_holder, free
 from mlspec.ledger.lock import Holder, acquire, load_holder, lock_file
+from mlspec.ledger.remote_lock import find_holder, free
 from mlspec.render.console import Console
 
 

@@ -25,10 +25,10 @@ from mlspec.commands.fsck import find_problems
 from mlspec.errors import ExitCode
 from mlspec.git import Git
 from mlspec.ledger.history import log
-from mlspec.ledger.lease import REF as LOCK
-from mlspec.ledger.lease import find_holder, load_lock
 from mlspec.ledger.paths import version_path
 from mlspec.ledger.records import Run, Version
+from mlspec.ledger.remote_lock import REF as LOCK
+from mlspec.ledger.remote_lock import find_holder, load_lock
 from mlspec.ledger.state import load_recorded
 from mlspec.ledger.store import REF, Ledger
 

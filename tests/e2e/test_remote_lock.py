@@ -15,7 +15,7 @@ import pytest
 from mlspec.errors import ExitCode
 from mlspec.git import Git
 from mlspec.ledger.history import log
-from mlspec.ledger.lease import REF, find_holder
+from mlspec.ledger.remote_lock import REF, find_holder
 from mlspec.ledger.store import Ledger
 
 pytestmark = pytest.mark.slow

@@ -17,21 +17,23 @@ from mlspec.errors import ExitCode, Locked, LockLost, MlspecError, RemoteUnreach
 from mlspec.git import Git
 from mlspec.ledger import lease as module
 from mlspec.ledger.entry import Entry
-from mlspec.ledger.lease import (
-    REF,
-    Lease,
-    Lock,
-    Seen,
-    find_holder,
-    hold,
-    lease_seconds,
-    load_lock,
-    may_take,
-    still_seen,
-)
+from mlspec.ledger.lease import Lease, hold
 from mlspec.ledger.lock import Holder, acquire
 from mlspec.ledger.paths import state_path
 from mlspec.ledger.records import ModelState
+from mlspec.ledger.remote_lock import (
+    _BOOT,
+    LEASE,
+    REF,
+    Lock,
+    Seen,
+    find_holder,
+    lease_seconds,
+    load_lock,
+    may_take,
+    render_lock,
+    still_seen,
+)
 from mlspec.ledger.store import REF as LEDGER
 from mlspec.ledger.store import Ledger
 from mlspec.plan import Action, Consequence, Step
@@ -144,7 +146,7 @@ def test_a_lease_that_is_none(clone: Clone, seconds: str) -> None:
 
 def test_the_choice_of_no_lock_at_the_remote(remote: Git, clone: Clone) -> None:
     git = clone("one")
-    assert lease_seconds(git) == module.LEASE
+    assert lease_seconds(git) == LEASE
     git.run("config", "mlspec.lock", "local")
     git = Git(git.root)
     with acquire(git) as holder, hold(git, holder, timeout=0, at_least=0, note=print) as lease:
@@ -231,7 +233,7 @@ def test_what_was_seen_before_counts(clone: Clone, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     with pytest.raises(Locked):
         Holding(two)
-    now[0] += module.LEASE - 1
+    now[0] += LEASE - 1
     with pytest.raises(Locked):
         Holding(two)
     now[0] += 1
@@ -242,7 +244,7 @@ def test_the_same_clone_need_not_wait(clone: Clone) -> None:
     git = clone("one")
     held = Holding(git)
     held.vanish()
-    if not module._BOOT.exists():
+    if not _BOOT.exists():
         pytest.skip("this system does not say which start of it this is")
     again = Holding(git)
     assert again.lease.token == held.lease.token + 1
@@ -257,7 +259,7 @@ def lose(clone: Clone, ledger: Ledger) -> tuple[Holding, Holding]:
     held = Holding(ledger.git, HOLDER)
     ledger.lease = held.lease
     other = clone("other")
-    held.lease._place.swap(ledger.git.remote_refs("origin", REF)[REF], Lock(held.lease.token))
+    held.lease._ref.swap(ledger.git.remote_refs("origin", REF)[REF], Lock(held.lease.token))
     return held, Holding(other)
 
 
@@ -298,6 +300,38 @@ def test_a_step_that_others_see_is_not_begun_without_it(clone: Clone) -> None:
             world.guard(step)
     held.end()
     other.end()
+
+
+def test_a_machine_that_was_asleep_asks_whether_it_has_it_still(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, other = lose(clone, Ledger(clone("one")))
+    held.lease.check_late()
+    later = module._time_also_asleep() + LEASE
+    monkeypatch.setattr(module, "_time_also_asleep", lambda: later)
+    with pytest.raises(LockLost):
+        held.lease.check_late()
+    held.end()
+    other.end()
+
+
+def test_a_renewal_that_hangs_does_not_keep_the_end_waiting(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Holding(clone("one"))
+    patience = []
+    monkeypatch.setattr(module, "_LAST_PATIENCE", 0.5)
+    monkeypatch.setattr(module, "_LEAST_PATIENCE", 0.2)
+    monkeypatch.setattr(
+        held.lease, "_move", lambda _: patience.append(held.lease._ref.git.patience)
+    )
+    with held.lease._turn:
+        held.lease.give_back()
+    assert patience == [], "it was given up"
+    held.lease._over.clear()
+    held.lease.give_back()
+    assert len(patience) == 1 and 0.2 <= patience[0] <= 0.5
+    held.vanish()
 
 
 def test_records_go_with_a_renewal_and_the_last_ones_give_it_back(
@@ -426,6 +460,20 @@ def test_a_ref_that_is_no_lock(remote: Git, clone: Clone) -> None:
     remote.run("update-ref", REF, remote.run(*user, "commit-tree", "-m", "Mine", tree))
     with pytest.raises(MlspecError, match="is not a lock"):
         Holding(git)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"holder": {"a": 1}}', '{"holder": null, "x": 1}'])
+def test_what_is_no_lock_is_told(text: str) -> None:
+    with pytest.raises(MlspecError, match="is not a lock"):
+        load_lock(f"tree x\n\nnot locked\n\n{text}".encode())
+
+
+def test_a_lock_is_read_as_it_was_written() -> None:
+    lock = Lock(token=3, holder=HOLDER, lease=0.5, renewals=2, file="boot:1:2")
+    assert load_lock(f"tree x\n\n{render_lock(lock)}".encode()) == lock
+    said = render_lock(lock).replace("0.5", '"soon"')
+    with pytest.raises(MlspecError, match="is not a lock"):
+        load_lock(f"tree x\n\n{said}".encode())
 
 
 # Unlocking ----------------------------------------------------------------------------------------
