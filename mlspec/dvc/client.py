@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -84,6 +84,11 @@ class Dvc:
             process.kill()
             process.wait()
         process.stdout.close()
+
+    def find_tracked(self, paths: Iterable[str]) -> list[str]:
+        """Those of `paths` that cannot be recorded because Git tracks them, as far as is known."""
+        with self._turn:
+            return self._direct.find_tracked(paths)
 
     def commit(self, dvcfile: str, stage: str) -> None:
         """Record what `stage` wrote: cache, dvc.lock, .gitignore, run cache."""

@@ -8,7 +8,7 @@ that the worker would not do too.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -54,6 +54,14 @@ class Direct:
             return (self._root / ".dvc/config").exists() and self.settings().storage is None
         except Unusual:
             return True
+
+    def find_tracked(self, paths: Iterable[str]) -> list[str]:
+        """Those of `paths` that Git tracks, which DVC then does not record."""
+        try:
+            self.settings()
+        except Unusual:
+            return []
+        return [path for path in paths if self._scm.is_tracked(path)]
 
     def commit(self, dvcfile: str, stage: str) -> None:
         """Take what the stage wrote into the cache, dvc.lock, .gitignore and the run cache."""

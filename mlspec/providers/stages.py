@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Container
 from dataclasses import replace
 from typing import Any
@@ -43,6 +44,11 @@ def apply(step: Step, context: Context) -> Change:
 def _run(resource: StageResource, context: Context) -> Change:
     fingerprint = context.facts.fingerprints[resource.address]
     model = context.desired.get(ModelResource, f"model.{resource.model}").model
+    if tracked := context.dvc.find_tracked(resource.writes):
+        raise MlspecError(
+            f"{resource.address} was not run: Git tracks {', '.join(tracked)}, which it writes",
+            hint=f"git rm -r --cached {shlex.join(tracked)}; then commit and apply again",
+        )
     if (name := executor_name(resource.stage, model)) is not None:
         return _run_elsewhere(resource, name, context, fingerprint)
     _bring_inputs(resource, context)

@@ -253,6 +253,13 @@ def test_what_dvc_refuses_is_refused_in_its_words(root: Path, reason: str) -> No
     assert not (root / LOCK).exists()
 
 
+def test_what_git_tracks_is_known_before(root: Path) -> None:
+    with Dvc(root) as client:
+        assert client.find_tracked(["out/a", "out/b"]) == []
+        REFUSED["tracked by SCM"](root)
+        assert client.find_tracked(["out/a", "out/b"]) == ["out/a"]
+
+
 OTHER = f"""
 from pathlib import Path
 from mlspec.dvc.worker import Worker, _answer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -100,6 +100,9 @@ class World:
 
     def check_committed(self, stage: str, paths: list[str]) -> None:
         assert (stage, paths) == ("stage.m.train", ["train.py"])
+
+    def find_tracked(self, paths: Iterable[str]) -> list[str]:
+        return []
 
     def ignore(self, dvcfile: str, stage: str) -> None:
         self.ignored.append(f"{dvcfile}:{stage}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,6 +49,7 @@ class World:
         self.root = root
         self.ran = 0
         self.asked: list[str] = []
+        self.tracked: list[str] = []
         self.outcome = Outcome(Cause.OK, 0, 1.5, "ended well")
         self.command: Callable[[], object] = lambda: self.write("model.onnx", "weights")
         self.meanwhile: Callable[[], object] = lambda: None
@@ -73,6 +74,9 @@ class World:
         self.ran += 1
         self.command()
         return self.outcome
+
+    def find_tracked(self, paths: Iterable[str]) -> list[str]:
+        return [path for path in paths if path in self.tracked]
 
     def commit(self, dvcfile: str, stage: str) -> None:
         """What DVC does: it writes down what it finds."""
@@ -188,6 +192,15 @@ def test_nothing_runs_when_what_it_reads_has_changed(world: World, path: str, go
     (world.root / path).unlink() if gone else world.write(path, "another")
     with pytest.raises(MlspecError, match=f"was not run: {path} changed since the plan was made"):
         apply(STEP, context)
+    assert (world.ran, world.asked) == (0, [])
+
+
+def test_nothing_runs_that_git_tracks_the_outputs_of(world: World) -> None:
+    """DVC would refuse to record the run, after all the time that it took."""
+    world.tracked = ["model.onnx"]
+    error = refuse(world)
+    assert error.message == "stage.m.train was not run: Git tracks model.onnx, which it writes"
+    assert error.hint == "git rm -r --cached model.onnx; then commit and apply again"
     assert (world.ran, world.asked) == (0, [])
 
 
