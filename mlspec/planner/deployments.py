@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from mlspec.errors import MlspecError
 from mlspec.fingerprint import release_digest, trial_digest
@@ -136,35 +137,53 @@ def plan_departures(facts: Facts, models: Iterable[str]) -> None:
         reason = "drift: it runs here, and neither the spec nor the ledger names it"
         stray = FieldChange("running", None, None, facts.observed.deployments[address].running)
         _delete(facts, address, Consequence.REDEPLOY, reason, (stray,))
-    for name in sorted(set(models).difference(facts.desired.spec.models)):
-        state = facts.recorded.model_state(name)
-        if state and not state.retired:
-            _plan_departure(facts, f"model.{name}")
+    states = {
+        name: facts.recorded.model_state(name)
+        for name in sorted(set(models).difference(facts.desired.spec.models))
+    }
+    gone = [name for name, state in states.items() if state and not state.retired]
+    if gone:
+        ties = _Ties.of(facts)
+        for name in gone:
+            _plan_departure(facts, f"model.{name}", ties)
 
 
-def _plan_departure(facts: Facts, address: str) -> None:
+@dataclass(frozen=True, slots=True)
+class _Ties:
+    """By path, who reads it though nobody makes it, and the model without a history that does."""
+
+    readers: Mapping[str, list[str]]
+    makers: Mapping[str, str]
+
+    @classmethod
+    def of(cls, facts: Facts) -> _Ties:
+        readers: dict[str, list[str]] = {}
+        makers: dict[str, str] = {}
+        for stage in facts.desired.of(StageResource):
+            for each in stage.dependencies:
+                if each.producer is None:
+                    readers.setdefault(each.path, []).append(stage.address)
+            if facts.recorded.model_state(stage.model) is None:
+                makers |= dict.fromkeys(stage.writes, f"model.{stage.model}")
+        return cls(readers, makers)
+
+
+def _plan_departure(facts: Facts, address: str, ties: _Ties) -> None:
     if _is_removed(facts, address):
         _forget(
             facts, address, "`removed` names it; its versions and data are kept until `mlspec gc`"
         )
         return
     reason = "it left the spec; its versions and data are kept until `mlspec gc`"
-    if readers := _find_readers(facts, address.removeprefix("model.")):
+    made = outputs_left(facts, address.removeprefix("model."))
+    if readers := sorted({reader for path in made for reader in ties.readers.get(path, ())}):
         reason += f"; what it made is still read by {', '.join(readers)}"
     now = renames_of(facts.desired.spec.moved).now.get(address)
     if now is not None:
         reason += f"; {now} has a history of its own, so it is not moved there"
+    elif heirs := sorted({ties.makers[path] for path in made & ties.makers.keys()}):
+        reason += f"; {heirs[0]} writes the same: if that is its new name, say so under `moved`"
     _delete(facts, address, Consequence.NONE, reason)
-
-
-def _find_readers(facts: Facts, name: str) -> list[str]:
-    """The stages that read what the last runs of the model `name` wrote, and that nobody makes."""
-    made = outputs_left(facts, name)
-    return [
-        stage.address
-        for stage in facts.desired.of(StageResource)
-        if any(each.producer is None and each.path in made for each in stage.dependencies)
-    ]
 
 
 def outputs_left(facts: Facts, name: str) -> set[str]:

@@ -11,13 +11,16 @@ from mlspec.planner.facts import Facts, Outlook
 from mlspec.planner.quarantine import why_quarantined
 from mlspec.planner.reasons import reason_of
 from mlspec.resources import GateResource, ModelResource
+from mlspec.spec.moves import renames_of
 
 
 def plan_model(facts: Facts, resource: ModelResource) -> None:
     """Plan the gates and the registration of a model whose stages are planned."""
     facts.outlooks[resource.name] = _outlook(facts, resource)
     state = facts.recorded.model_state(resource.name)
-    if state is not None and state.retired:
+    if state is None:
+        _tell_unknown_name(facts, resource)
+    elif state.retired:
         _plan_return(facts, resource)
 
 
@@ -29,6 +32,15 @@ def _plan_return(facts: Facts, resource: ModelResource) -> None:
         facts.steps[resource.address] = replace(step, reason=f"{step.reason}; {reason}")
     elif resource.address not in facts.held:
         facts.add(Step(resource.address, Action.UPDATE, Consequence.NONE, reason))
+
+
+def _tell_unknown_name(facts: Facts, resource: ModelResource) -> None:
+    """Say of a model that is new that it was to have a history: a name in `moved` may be wrong."""
+    former = renames_of(facts.desired.spec.moved).former.get(resource.address)
+    step = facts.steps.get(resource.address)
+    if former and step is not None:
+        reason = f"{step.reason}; `moved` says it was {former[0]}, which the ledger does not have"
+        facts.steps[resource.address] = replace(step, reason=reason)
 
 
 def _outlook(facts: Facts, resource: ModelResource) -> Outlook:
