@@ -55,7 +55,7 @@ def apply(start: Path, console: Console, options: ApplyOptions) -> int:
     deadline = time.monotonic() + options.lock_timeout
     with ExitStack() as stack:
         project = stack.enter_context(open_project(start, select))
-        holder = stack.enter_context(acquire(project.git, options.lock_timeout))
+        holder = stack.enter_context(acquire(project.git, options.lock_timeout, console.note))
         project.ledger.sync()
         project.leave = Leave(adopt=options.adopt or (saved is not None and saved.adopts))
         plan = partial(_plan, project, saved)

@@ -18,7 +18,7 @@ from mlspec.resources import DeploymentResource
 
 def stop(start: Path, console: Console, *, name: str, lock_timeout: float) -> int:
     """End it; plans leave it stopped."""
-    with open_project(start) as project, acquire(project.git, lock_timeout):
+    with open_project(start) as project, acquire(project.git, lock_timeout, console.note):
         project.ledger.sync()
         resource = find_deployment(project, name)
         _here(project, resource)
@@ -30,7 +30,7 @@ def stop(start: Path, console: Console, *, name: str, lock_timeout: float) -> in
 
 def start(start: Path, console: Console, *, name: str, lock_timeout: float) -> int:
     """Serve again what was served."""
-    with open_project(start) as project, acquire(project.git, lock_timeout):
+    with open_project(start) as project, acquire(project.git, lock_timeout, console.note):
         project.ledger.sync()
         resource = find_deployment(project, name)
         _here(project, resource)

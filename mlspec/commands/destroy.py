@@ -20,7 +20,7 @@ def destroy(start: Path, console: Console, *, yes: bool, as_json: bool, lock_tim
     deadline = time.monotonic() + lock_timeout
     with ExitStack() as stack:
         project = stack.enter_context(open_project(start))
-        holder = stack.enter_context(acquire(project.git, lock_timeout))
+        holder = stack.enter_context(acquire(project.git, lock_timeout, console.note))
         project.ledger.sync()
         plan = project.destroy_plan
         locked = locked_plan(project, plan, holder, deadline=deadline, note=console.note)

@@ -88,7 +88,7 @@ def _alone(project: Project, console: Console, options: GcOptions) -> Iterator[N
     """Hold every lock that there is: nobody applies, here or elsewhere, and no DVC writes here."""
     deadline = time.monotonic() + options.lock_timeout
     with ExitStack() as stack:
-        holder = stack.enter_context(acquire(project.git, options.lock_timeout))
+        holder = stack.enter_context(acquire(project.git, options.lock_timeout, console.note))
         remove_what_is_left(project)
         lease = stack.enter_context(
             hold(

@@ -14,7 +14,7 @@ from mlspec.render.style import escape
 
 def pull(start: Path, console: Console, *, lock_timeout: float) -> int:
     """Bring what is not here; dvc.lock is written where it lacks a run."""
-    with open_project(start) as project, acquire(project.git, lock_timeout):
+    with open_project(start) as project, acquire(project.git, lock_timeout, console.note):
         project.ledger.sync()
         made = project.restore_plan()
         for held in made.held:

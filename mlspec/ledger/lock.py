@@ -11,7 +11,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,16 +45,24 @@ def lock_file(git: Git) -> Path:
 
 
 @contextmanager
-def acquire(git: Git, timeout: float = 0) -> Iterator[Holder]:
-    """Hold the lock; raises :class:`Locked` if another has it for longer than `timeout` seconds."""
+def acquire(
+    git: Git, timeout: float = 0, note: Callable[[str], None] | None = None
+) -> Iterator[Holder]:
+    """Hold the lock; raises :class:`Locked` if another has it for longer than `timeout` seconds.
+
+    `note` is told when there is something to wait for.
+    """
     path = lock_file(git)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise MlspecError(f"cannot open {path}: {error.strerror}") from error
     try:
-        if not _taken(descriptor, time.monotonic() + timeout):
-            raise _locked(git)
+        if not _taken(descriptor, time.monotonic()):
+            if note is not None and timeout > 0:
+                note(f"Waiting for the lock of this repository, {timeout:g} s at most.")
+            if not _taken(descriptor, time.monotonic() + timeout):
+                raise _locked(git)
         holder = _new_holder(git)
         try:
             os.ftruncate(descriptor, 0)

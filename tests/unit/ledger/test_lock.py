@@ -58,12 +58,21 @@ def test_the_holder_is_named(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_waiting_for_it(git: Git) -> None:
+    told: list[str] = []
     with hold(git) as other:
-        assert other.stdin is not None
-        other.stdin.write("\n")
-        other.stdin.flush()
-        with acquire(git, timeout=60) as holder:
+        stdin = other.stdin
+        assert stdin is not None
+
+        def note(text: str) -> None:
+            told.append(text)
+            stdin.write("\n")
+            stdin.flush()
+
+        with acquire(git, 60, note) as holder:
             assert holder.pid == os.getpid()
+        with acquire(git, 60, note):
+            pass
+    assert told == ["Waiting for the lock of this repository, 60 s at most."]
 
 
 def test_the_lock_of_a_killed_process_is_free(git: Git) -> None:
