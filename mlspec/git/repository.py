@@ -99,6 +99,7 @@ class Git:
         self.root = root
         self.patience = NETWORK_TIMEOUT
         """Seconds for one fetch or push."""
+        self._online: set[subprocess.Popen[bytes]] = set()
         self.objects = ObjectReader(self._serve)
         self._refs = RefMover(lambda: self._serve("update-ref", "--stdin"))
 
@@ -124,6 +125,8 @@ class Git:
     ) -> subprocess.CompletedProcess[bytes]:
         """Run Git and wait; raises only if it cannot be run or takes longer than `timeout`."""
         with self.start(*arguments, env=env) as process:
+            if timeout is not None:
+                self._online.add(process)
             try:
                 stdout, stderr = process.communicate(stdin, timeout)
             except subprocess.TimeoutExpired as error:
@@ -137,6 +140,8 @@ class Git:
                 if timeout is not None:  # a network that does not answer must not hold us up
                     process.terminate()
                 raise
+            finally:
+                self._online.discard(process)
         return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
     def start(
@@ -449,6 +454,11 @@ class Git:
         done = self._network(remote, "fetch", *_ONLY_THAT, "--", remote, ref)
         if done.returncode != 0 and b"couldn't find remote ref" not in done.stderr:
             raise self._unreachable(remote, self.failure("fetch", done.stderr))
+
+    def hang_up(self) -> None:
+        """End the fetches and pushes of other threads: they fail."""
+        for process in [*self._online]:
+            process.terminate()
 
     def close(self) -> None:
         """End the processes that read objects and move refs; the next question starts another."""

@@ -155,13 +155,16 @@ class Lease:
     def give_back(self) -> None:
         """Let others have it; what goes wrong is no loss, for it ends with its lease."""
         limit = time.monotonic() + _LAST_PATIENCE
-        if self._turn.acquire(timeout=_LAST_PATIENCE):
+        ours = self._turn.acquire(timeout=_LAST_PATIENCE)
+        if ours:
             self._ref.git.patience = max(limit - time.monotonic(), _LEAST_PATIENCE)
             with suppress(MlspecError, OSError):
-                if not self._over.is_set() and not self._lost and not self._move(self._lock.freed):
-                    self._over.set()
+                if not self._over.is_set() and not self._lost:
+                    self._move(self._lock.freed)
             self._turn.release()
         self._over.set()
+        if not ours:  # the renewal under way must not go on when this process has ended
+            self._ref.git.hang_up()
         self._ref.git.patience = NETWORK_TIMEOUT
 
     def _next(self, *, last: bool = False) -> Lock:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -316,22 +318,36 @@ def test_a_machine_that_was_asleep_asks_whether_it_has_it_still(
 
 
 def test_a_renewal_that_hangs_does_not_keep_the_end_waiting(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    git = clone("one")
+    git.run("config", "mlspec.lease", "0.1")
+    git.run("config", "ssh.variant", "ssh")
+    pid = tmp_path / "pid"
+    git.run("config", "core.sshCommand", f"echo $$ > {pid}; exec sleep 600 #")
+    held = Holding(Git(git.root))
+    git.run("remote", "set-url", "origin", "ssh://nobody/there")
+    while not (pid.exists() and pid.read_text()):
+        held.lease._over.wait(0.05)
+    (push,) = held.lease._ref.git._online
+    monkeypatch.setattr(module, "_LAST_PATIENCE", 0.2)
+    held.end()
+    assert push.wait(60) != 0
+    with suppress(ProcessLookupError):
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+def test_what_a_renewal_took_is_not_waited_for_again(
     clone: Clone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = Holding(clone("one"))
-    patience = []
-    monkeypatch.setattr(module, "_LAST_PATIENCE", 0.5)
-    monkeypatch.setattr(module, "_LEAST_PATIENCE", 0.2)
-    monkeypatch.setattr(
-        held.lease, "_move", lambda _: patience.append(held.lease._ref.git.patience)
-    )
-    with held.lease._turn:
-        held.lease.give_back()
-    assert patience == [], "it was given up"
-    held.lease._over.clear()
-    held.lease.give_back()
-    assert len(patience) == 1 and 0.2 <= patience[0] <= 0.5
-    held.vanish()
+    git, patience = held.lease._ref.git, []
+    monkeypatch.setattr(held.lease, "_move", lambda _: patience.append(git.patience))
+    held.lease._turn.acquire()
+    threading.Timer(0.5, held.lease._turn.release).start()
+    held.end()
+    assert len(patience) == 1
+    assert patience[0] < module._LAST_PATIENCE
 
 
 def test_records_go_with_a_renewal_and_the_last_ones_give_it_back(
