@@ -137,15 +137,26 @@ def _lineage(version: Version, recorded: Recorded) -> dict[str, Any]:
 
 
 def _lines(value: Any, indent: str) -> list[str]:
-    """Nested data as indented `key: value` lines."""
-    items = (
-        value.items() if isinstance(value, dict) else ((f"- {i}", v) for i, v in enumerate(value))
-    )
-    lines = []
-    for key, inner in items:
+    """Nested data as indented `key: value` lines, and a dash for each item of a list."""
+    lines: list[str] = []
+    if isinstance(value, list):
+        for item in value:
+            first, *rest = _lines(item, f"{indent}  ") or ["none"]
+            lines += [f"{indent}- {first.lstrip()}", *rest]
+        return lines
+    if not isinstance(value, dict):
+        return [f"{indent}{escape(_text(value))}"]
+    for key, inner in value.items():
         if isinstance(inner, dict | list) and inner:
-            lines += [f"{indent}{escape(str(key))}:", *_lines(inner, indent + "  ")]
+            lines += [f"{indent}{escape(str(key))}:", *_lines(inner, f"{indent}  ")]
         else:
-            text = "none" if inner is None or inner in ({}, []) else str(inner)
-            lines.append(f"{indent}{escape(str(key))}: {escape(text)}")
+            lines.append(f"{indent}{escape(str(key))}: {escape(_text(inner))}")
     return lines
+
+
+def _text(value: Any) -> str:
+    if value is None or value in ({}, []):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
