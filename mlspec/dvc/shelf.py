@@ -7,6 +7,7 @@ Only what has the name and the place of an object is seen, and no symbolic link 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -152,7 +153,7 @@ def _objects(top: int, name: str) -> Iterator[tuple[str, int]]:
     except (NotADirectoryError, FileNotFoundError):
         return
     except OSError as error:
-        if error.errno == 40:  # ELOOP: a link
+        if error.errno == errno.ELOOP:  # a link
             return
         raise
     try:
@@ -178,7 +179,7 @@ def _opened(root: Path, below: str) -> Iterator[int | None]:
         except (FileNotFoundError, NotADirectoryError):
             yield None
         except OSError as error:
-            if error.errno != 40:
+            if error.errno != errno.ELOOP:
                 raise
             yield None
         else:

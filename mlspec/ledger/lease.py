@@ -17,6 +17,8 @@ from mlspec.errors import Locked, LockLost, MlspecError
 from mlspec.git import NETWORK_TIMEOUT, Git, NotAtomic
 from mlspec.ledger.lock import Holder, lock_file
 from mlspec.ledger.remote_lock import (
+    MOST_REFUSALS,
+    PAUSE,
     REF,
     Lock,
     LockRef,
@@ -25,6 +27,7 @@ from mlspec.ledger.remote_lock import (
     identity,
     lease_seconds,
     may_take,
+    refusal,
     still_seen,
 )
 
@@ -39,8 +42,6 @@ _NOT_ATOMIC = (
     "warning: the remote {!r} cannot take a record and the lock's renewal in one push; "
     "the lock is renewed right before each record"
 )
-_MOST_REFUSALS = 30
-"""Pushes that were refused though nobody else moved the ref."""
 
 
 @contextmanager
@@ -223,13 +224,10 @@ def _take(
                 return Lease(ref, mine, new, ledger=ledger, began=began, note=note)
             refusals = refusals + 1 if oid == refused_at else 0
             refused_at = oid
-            if refusals > _MOST_REFUSALS:  # nobody was quicker: a Git there left a lock file
-                raise MlspecError(
-                    f"the remote {ref.remote!r} refused the lock: {why}",
-                    hint=f"if no Git is at work there, remove {REF}.lock in its folder",
-                )
+            if refusals > MOST_REFUSALS:
+                raise refusal(ref, why)
             check_race(ref, why)
-            time.sleep(0.1)
+            time.sleep(PAUSE)
             continue
         if now >= deadline:
             ref.remember(seen)

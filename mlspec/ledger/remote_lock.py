@@ -27,6 +27,10 @@ from mlspec.plan import canonical_json
 REF = "refs/mlspec/lock"
 LEASE = 60.0
 """Seconds, unless `git config mlspec.lease` says otherwise."""
+MOST_REFUSALS = 30
+"""Pushes that were refused though nobody else moved the ref."""
+PAUSE = 0.1
+"""Seconds after such a push."""
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _UNSURE = uuid.uuid4().hex
 
@@ -161,7 +165,7 @@ def free(git: Git, lock_id: str) -> None:
     Raises :class:`Locked` if the holder lives on this machine.
     """
     ref = LockRef(git, "mlspec-unlock.new")
-    while True:
+    for _ in range(MOST_REFUSALS):
         oid, lock, _ = ref.read()
         holder = lock.holder
         if holder is None or holder.id != lock_id:
@@ -176,6 +180,16 @@ def free(git: Git, lock_id: str) -> None:
         if not why:
             return
         check_race(ref, why)
+        time.sleep(PAUSE)
+    raise refusal(ref, why)
+
+
+def refusal(ref: LockRef, why: str) -> MlspecError:
+    """What to raise when nobody was quicker, and yet the ref does not move."""
+    return MlspecError(
+        f"the remote {ref.remote!r} refused the lock: {why}",
+        hint=f"if no Git is at work there, remove {REF}.lock in its folder",
+    )
 
 
 def check_race(ref: LockRef, why: str) -> None:

@@ -519,3 +519,15 @@ def test_unlocking_refuses_while_the_holder_lives_here(clone: Clone) -> None:
         unlock(two.root, Console(), lock_id=here.id)
     held.lease.check()
     held.end()
+
+
+def test_unlocking_where_the_remote_never_moves_the_ref(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Holding(clone("one"), HOLDER).vanish()
+    monkeypatch.setattr("mlspec.ledger.remote_lock.PAUSE", 0)
+    monkeypatch.setattr("mlspec.ledger.remote_lock.MOST_REFUSALS", 3)
+    monkeypatch.setattr(Git, "push_together", lambda *_: {REF: "failed to update ref"})
+    with pytest.raises(MlspecError, match="refused the lock: failed to update ref") as raised:
+        unlock(clone("two").root, Console(), lock_id=HOLDER.id)
+    assert f"remove {REF}.lock in its folder" in raised.value.hint
