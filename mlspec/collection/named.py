@@ -81,9 +81,8 @@ def find_named(git: Git, since: int) -> Named:
             continue
         for files in (_checked_out(worktree, PATTERNS), _ignored(worktree)):
             found.need(files, f"the checkout {worktree.path}")
-        if worktree.path.resolve() != git.root.resolve():
-            here = _checked_out(worktree, _SPECS)
-            found.pins += pins_in(here, f"the checkout {worktree.path}")
+        here = _checked_out(worktree, _SPECS)
+        found.pins += pins_in(here, f"the checkout {worktree.path}")
     groups = [([oid], name) for oid, name in tips.items()]
     if len(groups) > _FEW:
         groups = [([*tips], "a branch or tag")]

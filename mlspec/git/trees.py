@@ -53,6 +53,8 @@ def list_worktrees(git: Git) -> list[Worktree]:
         lines = dict(line.partition(" ")[::2] for line in block.splitlines())
         path = Path(lines.get("worktree", ""))
         if "worktree" in lines and "bare" not in lines:
+            if path.is_dir() and not (path / ".git").exists():
+                path = _main_checkout(git)
             commit = lines.get("HEAD", "").strip("0")
             if "locked" in lines and not path.is_dir():
                 raise GitError(
@@ -62,6 +64,21 @@ def list_worktrees(git: Git) -> list[Worktree]:
             if path.is_dir() or commit:
                 found.append(Worktree(path, lines.get("HEAD", "") if commit else ""))
     return found
+
+
+def _main_checkout(git: Git) -> Path:
+    """The checkout that Git's folder is not in: that of a submodule, say."""
+    if Path(git.run("rev-parse", "--absolute-git-dir")).resolve() == git.common_dir:
+        return git.toplevel
+    for name in ("config", "config.worktree"):
+        file = str(git.common_dir / name)
+        found = git.call("config", "--file", file, "core.worktree").stdout.decode().rstrip("\n")
+        if found:
+            return (git.common_dir / found).resolve()
+    raise GitError(
+        f"where the main checkout of {git.common_dir} is cannot be told, and it may need something",
+        hint="run the same there",
+    )
 
 
 class Trees:

@@ -127,6 +127,29 @@ def test_a_shallow_clone_is_refused(git: Git, tmp_path: Path) -> None:
     assert len(every_commit(Git(tmp_path / "clone"))) == 2
 
 
+def test_the_checkout_of_a_submodule(git: Git, tmp_path: Path) -> None:
+    commit(git, {"dvc.lock": "first"})
+    root = tmp_path / "whole"
+    subprocess.run(["git", "init", "-q", str(root)], check=True)
+    add = ("-c", "protocol.file.allow=always", "submodule", "--quiet", "add")
+    Git(root).run(*add, str(git.root), "part")
+    part = Git(root / "part")
+    assert [worktree.path for worktree in list_worktrees(part)] == [part.root]
+    part.run("worktree", "add", "-q", "-b", "other", str(tmp_path / "other"))
+    paths = {part.root, tmp_path / "other"}
+    assert {worktree.path for worktree in list_worktrees(Git(tmp_path / "other"))} == paths
+
+
+def test_a_checkout_apart_from_its_repository(git: Git, tmp_path: Path) -> None:
+    commit(git, {"dvc.lock": "first"})
+    git.run("init", "-q", f"--separate-git-dir={tmp_path / 'apart.git'}")
+    here = Git(git.root)
+    assert [worktree.path for worktree in list_worktrees(here)] == [git.root]
+    here.run("worktree", "add", "-q", "-b", "other", str(tmp_path / "other"))
+    with pytest.raises(MlspecError, match=r"where the main checkout of .*apart\.git is"):
+        list_worktrees(Git(tmp_path / "other"))
+
+
 def test_a_worktree_that_is_away_is_refused_if_it_is_locked(git: Git, tmp_path: Path) -> None:
     commit(git, {"dvc.lock": "first"})
     away = tmp_path / "stick"
