@@ -28,6 +28,8 @@ from mlspec.git.trees import (
 )
 from mlspec.planner.known import Pin
 
+_MODULE = "160000"
+"""How Git marks a submodule where a file may be."""
 _SPECS = ("*.yaml", "*.yml")
 _FEW = 500
 """Of so many tips it is told which of them keeps something."""
@@ -111,22 +113,25 @@ def pins_in(files: Iterable[tuple[str, bytes]], where: str) -> Iterator[Pin]:
             yield from (Pin("", int(number), where) for number in _NUMBER.findall(near))
 
 
-def _pins(value: Any, where: str) -> Iterator[Pin]:
-    if isinstance(value, list):
-        for item in value:
-            yield from _pins(item, where)
-    if not isinstance(value, dict):
-        return
-    pin = value.get("pin")
-    if pin is not None:
-        model = value.get("model")
-        name = model if isinstance(model, str) and "$" not in model else ""
-        for number in pin.values() if isinstance(pin, dict) else (pin,):
-            plain = isinstance(number, int) and not isinstance(number, bool)
-            yield Pin(name, number if plain else None, where)
-    for key, inner in value.items():
-        if key != "pin":
-            yield from _pins(inner, where)
+def _pins(content: Any, where: str) -> Iterator[Pin]:
+    """Each value is looked at once, however many aliases it has: also by itself."""
+    left, seen = [content], set[int]()
+    while left:
+        value = left.pop()
+        if id(value) in seen or not isinstance(value, (dict, list)):
+            continue
+        seen.add(id(value))
+        if isinstance(value, list):
+            left += value
+            continue
+        pin = value.get("pin")
+        if pin is not None:
+            model = value.get("model")
+            name = model if isinstance(model, str) and "$" not in model else ""
+            for number in pin.values() if isinstance(pin, dict) else (pin,):
+                plain = isinstance(number, int) and not isinstance(number, bool)
+                yield Pin(name, number if plain else None, where)
+        left += (inner for key, inner in value.items() if key != "pin")
 
 
 def _yaml(data: bytes) -> Any:
@@ -144,7 +149,7 @@ def _checked_out(worktree: Worktree, patterns: Iterable[str]) -> Iterator[tuple[
     with _opened(worktree) as git:
         yield from _listed(git, "-co", *globs)
         staged = git.run("ls-files", "-z", "-s", "--", *globs)
-        rows = (row.partition("\t") for row in staged.split("\0") if row)
+        rows = (row.partition("\t") for row in staged.split("\0") if row[:6] not in ("", _MODULE))
         yield from read_blobs(git, {about.split()[1]: path for about, _, path in rows})
 
 

@@ -21,6 +21,9 @@ deployments:
     model: ${matrix.shop}
     overrides: {shop-a: {pin: {production: 7}}}
 """
+LAUGHS = "a0: &a0 [lol]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 40)
+)
 
 
 def test_pins_are_found_with_their_model_where_that_is_said() -> None:
@@ -35,6 +38,8 @@ def test_pins_are_found_with_their_model_where_that_is_said() -> None:
         ("{{ template }}: [\n  pin: {production: 12}", {Pin("", 12, "main")}),
         ("<<<<<<< a\npin: {a: 1}\n=======\npin: {a: 2}\n>>>>>>> b", {1, 2}),
         ("spinning: {production: 3}", set()),
+        ("a: &a [*a, {model: risk, pin: {x: 3}}]", {Pin("risk", 3, "main")}),
+        (LAUGHS + "z: {model: risk, pin: {x: 3}}", {Pin("risk", 3, "main")}),
     ],
 )
 def test_what_is_not_plain_keeps_more(text: str, pins: set[Pin | int]) -> None:
