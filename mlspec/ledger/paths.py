@@ -30,8 +30,13 @@ def state_path(model: str) -> str:
     return f"{model_path(model)}/state.json"
 
 
+def runs_path(model: str, stage: str) -> str:
+    """The folder of a stage's runs."""
+    return f"{model_path(model)}/runs/{_name(stage)}"
+
+
 def run_path(model: str, stage: str, fingerprint: str) -> str:
-    return f"{model_path(model)}/runs/{_name(stage)}/{_short(fingerprint)}.json"
+    return f"{runs_path(model, stage)}/{_short(fingerprint)}.json"
 
 
 def candidate_path(model: str, fingerprint: str) -> str:

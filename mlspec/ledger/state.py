@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from pydantic import ValidationError
 
 from mlspec.errors import MlspecError
+from mlspec.fingerprint import entry_outputs
 from mlspec.ledger import paths
 from mlspec.ledger.records import (
     Candidate,
@@ -67,6 +68,12 @@ class Recorded:
         state = self.model_state(model)
         fingerprint = state.runs.get(stage) if state else None
         return self.run(model, stage, fingerprint) if fingerprint else None
+
+    def has_written(self, model: str, stage: str, path: str, md5: str) -> bool:
+        """Whether any run of the stage left that at `path`."""
+        files = self._reader.list(paths.runs_path(model, stage))
+        runs = (self._read(file, Run) for file in files)
+        return any(run and entry_outputs(run.entry).get(path) == md5 for run in runs)
 
     def candidate(self, model: str, fingerprint: str) -> Candidate | None:
         return self._read(paths.candidate_path(model, fingerprint), Candidate)

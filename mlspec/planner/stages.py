@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from graphlib import TopologicalSorter
 from typing import Any
 
@@ -113,12 +114,25 @@ def _plan_restore(facts: Facts, resource: StageResource, run: Run, observed: Obs
         changed = sorted(path for path, md5 in observed.outputs.items() if outputs[path] != md5)
         if not changed:
             return
-        path = changed[0]
-        reason = f"drift: {path} differs from what the stage wrote"
-        change = FieldChange(
-            f"outputs {path}", outputs[path], outputs[path], observed.outputs[path]
-        )
+        reason, change = _tell_outputs(facts, resource, run, observed, changed)
     _add(facts, resource, Action.RESTORE, Consequence.NONE, reason, (change,))
+
+
+def _tell_outputs(
+    facts: Facts, resource: StageResource, run: Run, observed: ObservedStage, changed: list[str]
+) -> tuple[str, FieldChange]:
+    """What another run of the stage left is there after a pull or a revert, and is no drift."""
+    outputs, there = facts.contents[resource.address], observed.outputs
+    written = partial(facts.recorded.has_written, resource.model, resource.name)
+    strange = [path for path in changed if not written(path, there[path])]
+    path = (strange or changed)[0]
+    if strange:
+        reason, recorded = f"drift: {path} differs from what the stage wrote", outputs[path]
+    else:
+        commit = run.commit[:9] or "no commit"
+        reason = f"{path} is of another run than that at {commit}, whose outputs are kept"
+        recorded = there[path]
+    return reason, FieldChange(f"outputs {path}", recorded, outputs[path], there[path])
 
 
 def _fingerprint(entry: Mapping[str, Any], run: Run) -> str:

@@ -10,7 +10,7 @@ import pytest
 from mlspec.errors import MlspecError
 from mlspec.fingerprint import trial_digest
 from mlspec.ledger.paths import POLICY, candidate_path, run_path, state_path
-from mlspec.ledger.records import Policy
+from mlspec.ledger.records import Policy, Run
 from mlspec.ledger.state import Recorded
 from mlspec.plan import Action, Consequence, Estimate
 from mlspec.planner import check_deletes, make_destroy_plan, make_restore_plan, survey
@@ -226,6 +226,21 @@ class TestDrift:
         step = settled.step("stage.m.train")
         assert step.action is Action.RESTORE
         assert step.reason == "drift: model.onnx differs from what the stage wrote"
+        assert step.drift
+
+    def test_what_an_earlier_run_left_is_no_drift(self, settled: Any) -> None:
+        runs = (each for each in settled.records.values() if isinstance(each, Run))
+        run = next(each for each in runs if each.stage == "train")
+        outs = [{"path": "model.onnx", "md5": "earlier"}]
+        before = run.model_copy(
+            update={"fingerprint": "0" * 64, "entry": {**run.entry, "outs": outs}}
+        )
+        settled.records[run_path("m", "train", before.fingerprint)] = before
+        settled.outputs["stage.m.train"] = {"model.onnx": "earlier"}
+        step = settled.step("stage.m.train")
+        assert step.action is Action.RESTORE
+        assert step.reason.startswith("model.onnx is of another run than that at ")
+        assert not step.drift
 
     @pytest.mark.parametrize("seen", [None, ObservedDeployment(False, None)])
     def test_a_service_that_is_gone_is_deployed(self, settled: Any, seen: Any) -> None:
