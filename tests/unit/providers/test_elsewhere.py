@@ -101,7 +101,7 @@ class World:
     def check_committed(self, stage: str, paths: list[str]) -> None:
         assert (stage, paths) == ("stage.m.train", ["train.py"])
 
-    def find_tracked(self, paths: Iterable[str]) -> list[str]:
+    def find_tracked(self, _paths: Iterable[str]) -> list[str]:
         return []
 
     def ignore(self, dvcfile: str, stage: str) -> None:
