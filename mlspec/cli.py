@@ -601,7 +601,7 @@ def gc(
     ] = False,
     shared: Annotated[
         bool,
-        typer.Option("--shared", help="Also from storage that has objects of others."),
+        typer.Option("--shared", help="Also from storage that others may use."),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Show the plan and remove nothing.")
