@@ -211,7 +211,7 @@ def _take(
 ) -> Lease:
     """Take the lock once nobody has it."""
     seen = ref.remembered()
-    refusals, refused_at = 0, ""
+    refusals, refused_at, waits = 0, "", False
     while True:
         oid, found, ledger = ref.read()
         now = time.monotonic()
@@ -232,6 +232,10 @@ def _take(
         if now >= deadline:
             ref.remember(seen)
             raise _locked(ref.remote, found)
+        if not waits:
+            waits = True
+            left = f"{deadline - now:.0f} s at most"
+            note(f"Waiting for the lock of the remote {ref.remote!r}, {left}.")
         pause = min(found.lease / 10, _MOST_BETWEEN, deadline - now)
         time.sleep(max(pause, 0.01))
 

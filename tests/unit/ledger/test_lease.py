@@ -220,9 +220,12 @@ def test_waiting_for_one_that_is_gone(clone: Clone) -> None:
     one.run("config", "mlspec.lease", "0.3")
     held = Holding(Git(one.root))
     held.vanish()
-    with acquire(two) as holder, hold(two, holder, timeout=60, at_least=0, note=print) as lease:
+    told: list[str] = []
+    note = told.append
+    with acquire(two) as holder, hold(two, holder, timeout=60, at_least=0, note=note) as lease:
         assert lease is not None
         assert lease.token == held.lease.token + 1
+    assert told == ["Waiting for the lock of the remote 'origin', 60 s at most."]
     held.lease._over.clear()
     with pytest.raises(LockLost):
         held.lease.renew()
