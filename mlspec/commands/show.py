@@ -14,6 +14,7 @@ from mlspec.ledger.state import Recorded
 from mlspec.reconcile import Project, open_project
 from mlspec.render.console import Console
 from mlspec.render.style import escape
+from mlspec.spec.moves import renames_of
 
 
 def show(start: Path, console: Console, *, address: str, as_json: bool) -> int:
@@ -21,7 +22,7 @@ def show(start: Path, console: Console, *, address: str, as_json: bool) -> int:
     with open_project(start) as project:
         project.ledger.refresh(console.note)
         recorded = project.recorded()
-        found = find_address(address, recorded)
+        found = _present(project, find_address(address, recorded))
         shown = _describe(found, recorded, _fingerprints(project, found))
     if as_json:
         console.say_json(shown)
@@ -29,6 +30,15 @@ def show(start: Path, console: Console, *, address: str, as_json: bool) -> int:
         for line in _lines(shown, ""):
             console.say(line)
     return 0
+
+
+def _present(project: Project, address: str) -> str:
+    """The address under the name that the spec has for it now, if it was `moved`."""
+    with suppress(MlspecError):
+        name, at, rest = address.partition("@")
+        now = renames_of(project.loaded.spec.moved).now
+        return now.get(address) or f"{now.get(name, name)}{at}{rest}"
+    return address
 
 
 def _fingerprints(project: Project, address: str) -> Mapping[str, str]:
