@@ -33,16 +33,16 @@ _MODULE = "160000"
 _SPECS = ("*.yaml", "*.yml")
 _FEW = 500
 """Of so many tips it is told which of them keeps something."""
-_PIN = re.compile(rb"\bpin\b\W{0,3}:")
 _NUMBER = re.compile(rb"(?<![\w.])[1-9][0-9]{0,8}(?![\w.])")
 _NEAR = 500
-"""Bytes after `pin:` that are searched for numbers where a spec is no YAML."""
+"""Bytes after a key that are searched for numbers where a spec is no YAML."""
 
 
 @dataclass(slots=True)
 class Named:
     """`tips` are commits by id, with a name; `named` are objects that these need, with whose.
 
+    `quarantined` are versions of any model that a spec anywhere does not let serve.
     `made` and `data` are outputs and data of any commit, `mentioned` is all that any names.
     """
 
@@ -52,6 +52,7 @@ class Named:
     data: set[str] = field(default_factory=set)
     mentioned: set[str] = field(default_factory=set)
     pins: list[Pin] = field(default_factory=list)
+    quarantined: set[int] = field(default_factory=set)
 
     def need(self, files: Iterable[tuple[str, bytes]], by: str) -> None:
         """Take what these files name as needed."""
@@ -59,6 +60,13 @@ class Named:
             self._learn(path, data)
             for md5 in named_in(data, f"{path} ({by})"):
                 self.named.setdefault(md5, by)
+
+    def heed(self, specs: Iterable[tuple[str, bytes]], by: str) -> None:
+        """Take what these files, which may be specs, say of versions."""
+        for path, data in specs:
+            if not path.endswith("dvc.yaml"):
+                self.pins += pins_in(data, by)
+                self.quarantined.update(quarantined_in(data))
 
     def mention(self, files: Iterable[tuple[str, bytes]]) -> None:
         """Know what files of commits name that nobody names any more."""
@@ -83,14 +91,13 @@ def find_named(git: Git, since: int) -> Named:
             continue
         for files in (_checked_out(worktree, PATTERNS), _ignored(worktree)):
             found.need(files, f"the checkout {worktree.path}")
-        here = _checked_out(worktree, _SPECS)
-        found.pins += pins_in(here, f"the checkout {worktree.path}")
+        found.heed(_checked_out(worktree, _SPECS), f"the checkout {worktree.path}")
     groups = [([oid], name) for oid, name in tips.items()]
     if len(groups) > _FEW:
         groups = [([*tips], "a branch or tag")]
     specs = Trees(git, *_SPECS)
     for commits, name in groups:
-        found.pins += pins_in(read_blobs(git, specs.new_files(commits)), name)
+        found.heed(read_blobs(git, specs.new_files(commits)), name)
     locks, every = Trees(git, *PATTERNS), every_commit(git)
     recent = [oid for oid, seconds in every.items() if seconds > since]
     for commits, name in (*groups, (recent, "a recent commit")):
@@ -99,22 +106,47 @@ def find_named(git: Git, since: int) -> Named:
     return found
 
 
-def pins_in(files: Iterable[tuple[str, bytes]], where: str) -> Iterator[Pin]:
-    """The versions that specs pin; of a spec that is no YAML, every number that may be one."""
-    for path, data in files:
-        if path.endswith("dvc.yaml") or not _PIN.search(data):
-            continue
-        content = _yaml(data)
-        if content is not None:
-            yield from _pins(content, where)
-            continue
-        for match in _PIN.finditer(data):
+def pins_in(data: bytes, where: str) -> Iterator[Pin]:
+    """The versions that a spec pins; if it is no YAML, every number that may be one."""
+    for holder, pin in _values_of("pin", data):
+        model = holder.get("model")
+        name = model if isinstance(model, str) and "$" not in model else ""
+        for number in _each(pin):
+            yield Pin(name, number if _is_number(number) else None, where)
+
+
+def quarantined_in(data: bytes) -> Iterator[int]:
+    """The versions of any model that a spec quarantines; if it is no YAML, as for pins."""
+    for _, entries in _values_of("quarantine", data):
+        for entry in _each(entries):
+            number = entry.get("version") if isinstance(entry, dict) else entry
+            if _is_number(number) and number > 0:
+                yield number
+
+
+def _each(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else (value,)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _values_of(key: str, data: bytes) -> Iterator[tuple[Mapping[str, Any], Any]]:
+    """What a file has under such a key, and the mapping that this is in.
+
+    Each is looked at once, however many aliases it has: also of itself.
+    """
+    word = re.compile(rb"\b%s\b\W{0,3}:" % key.encode())
+    if not word.search(data):
+        return
+    content = _yaml(data)
+    if content is None:
+        for match in word.finditer(data):
             near = data[match.end() : match.end() + _NEAR]
-            yield from (Pin("", int(number), where) for number in _NUMBER.findall(near))
-
-
-def _pins(content: Any, where: str) -> Iterator[Pin]:
-    """Each value is looked at once, however many aliases it has: also by itself."""
+            yield from (({}, int(number)) for number in _NUMBER.findall(near))
     left, seen = [content], set[int]()
     while left:
         value = left.pop()
@@ -124,14 +156,9 @@ def _pins(content: Any, where: str) -> Iterator[Pin]:
         if isinstance(value, list):
             left += value
             continue
-        pin = value.get("pin")
-        if pin is not None:
-            model = value.get("model")
-            name = model if isinstance(model, str) and "$" not in model else ""
-            for number in pin.values() if isinstance(pin, dict) else (pin,):
-                plain = isinstance(number, int) and not isinstance(number, bool)
-                yield Pin(name, number if plain else None, where)
-        left += (inner for key, inner in value.items() if key != "pin")
+        if value.get(key) is not None:
+            yield value, value[key]
+        left += (inner for name, inner in value.items() if name != key)
 
 
 def _yaml(data: bytes) -> Any:

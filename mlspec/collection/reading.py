@@ -42,6 +42,7 @@ from mlspec.planner.quarantine import why_quarantined
 from mlspec.providers.local.release import RELEASES
 from mlspec.providers.local.rundir import list_runs, load_state
 from mlspec.reconcile import Project
+from mlspec.spec.models import Quarantine
 from mlspec.spec.moves import Renames
 
 CACHE = "cache"
@@ -120,7 +121,7 @@ def read_known(project: Project, shelves: Shelves, rules: Rules, left: Iterable[
             md5s |= place.sizes.keys()
     return Known(
         runs=runs,
-        versions=tuple(_versions(project, recorded, changed)),
+        versions=tuple(_versions(project, recorded, changed, named.quarantined)),
         heads=frozenset((*_heads(recorded), *_heads(Recorded(before)))),
         wanted=frozenset(_wanted(project, recorded)),
         served={address: VersionKey(d.model, d.version) for address, d in deployed.items()},
@@ -182,12 +183,13 @@ def _md5s(run: Run, part: str) -> Iterator[str]:
 
 
 def _versions(
-    project: Project, recorded: Recorded, changed: frozenset[str]
+    project: Project, recorded: Recorded, changed: frozenset[str], quarantined: Iterable[int]
 ) -> Iterator[VersionFact]:
     spec, renames = project.loaded.spec, project.moves.renames
+    elsewhere = [Quarantine(version=number, reason="a spec says so") for number in quarantined]
     for model in recorded.models():
         asked = spec.models.get(renames.name_now("model", model) or model)
-        quarantine = asked.quarantine if asked is not None else ()
+        quarantine = (*(asked.quarantine if asked is not None else ()), *elsewhere)
         for version in recorded.versions(model):
             candidate = recorded.candidate(model, version.fingerprint)
             accepted = candidate is not None and candidate.status == "accepted"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlspec.collection.named import find_named, pins_in
+from mlspec.collection.named import find_named, pins_in, quarantined_in
 from mlspec.git import Git
 from mlspec.planner.known import Pin
 
@@ -27,7 +27,7 @@ LAUGHS = "a0: &a0 [lol]\n" + "".join(
 
 
 def test_pins_are_found_with_their_model_where_that_is_said() -> None:
-    found = {*pins_in([("mlspec.yaml", SPEC.encode())], "main")}
+    found = {*pins_in(SPEC.encode(), "main")}
     assert found == {Pin("risk", 3, "main"), Pin("risk", 4, "main"), Pin("", 7, "main")}
 
 
@@ -43,9 +43,22 @@ def test_pins_are_found_with_their_model_where_that_is_said() -> None:
     ],
 )
 def test_what_is_not_plain_keeps_more(text: str, pins: set[Pin | int]) -> None:
-    found = {*pins_in([("specs/a.yaml", text.encode())], "main")}
+    found = {*pins_in(text.encode(), "main")}
     expected = {Pin("", pin, "main") if isinstance(pin, int) else pin for pin in pins}
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("models: {risk: {quarantine: [{version: 3, reason: bad}, {version: 5}]}}", {3, 5}),
+        ("<<<<<<< a\n quarantine:\n  - version: 4\n>>>>>>> b", {4}),
+        ("quarantined: [{version: 3}]", set()),
+        ("quarantine: [{version: 0}, {version: true}, {version: x}, 7, null]", {7}),
+    ],
+)
+def test_quarantine_of_any_branch(text: str, numbers: set[int]) -> None:
+    assert {*quarantined_in(text.encode())} == numbers
 
 
 def test_what_dvc_wrote_is_needed_though_git_ignores_it(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_a_pin_counts_for_every_name_that_its_model_had() -> None:
     }
 
 
-def test_a_version_is_quarantined_though_its_rename_is_not_applied_yet(git: Git) -> None:
+def test_a_version_is_quarantined_by_any_spec_and_before_its_rename_is_applied(git: Git) -> None:
     ledger = Ledger(git)
     common = {"fingerprint": "f" * 64, "stages": {}, "commit": ""}
     artifact = File(path="models/m.onnx", md5="a" * 32, size=1, format="onnx")
@@ -117,10 +117,11 @@ def test_a_version_is_quarantined_though_its_rename_is_not_applied_yet(git: Git)
     candidate = Candidate(**common, status="accepted", version=1)
     records = {version_path("old", 1): version, candidate_path("old", "f" * 64): candidate}
     ledger.record(records, Entry(command="apply"))
-    for quarantine, good in (((), True), ((Quarantine(version=1, reason="bad"),), False)):
+    bad = (Quarantine(version=1, reason="bad"),)
+    for quarantine, elsewhere, good in (((), (2,), True), (bad, (), False), ((), (1,), False)):
         spec = SimpleNamespace(models={"new": SimpleNamespace(quarantine=quarantine)})
         project = SimpleNamespace(
             loaded=SimpleNamespace(spec=spec), moves=SimpleNamespace(renames=RENAMES)
         )
-        (fact,) = _versions(project, Recorded(ledger.snapshot), frozenset())  # type: ignore[arg-type]
+        (fact,) = _versions(project, Recorded(ledger.snapshot), frozenset(), elsewhere)  # type: ignore[arg-type]
         assert fact.good is good
