@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from mlspec.atomic import OWN
 from mlspec.dvc.needs import PATTERNS, is_of_dvc, made_by, named_in
@@ -130,7 +130,7 @@ def _each(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list) else (value,)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
