@@ -278,12 +278,13 @@ def _surroundings(
 def _shards(snapshot: Snapshot, recorded: Recorded) -> dict[str, str]:
     """The folders of models; those in which one has another name now are as no other was."""
     shards = snapshot.ids(MODELS)
+    found = dict(shards)
     for former, now in recorded.moving.items():
-        for address in (former, now):
-            if address.startswith("model."):
-                shard = shard_of(address.removeprefix("model."))
-                shards[shard] = f"{shards.get(shard, '')} {former} {now}"
-    return shards
+        if former.startswith("model."):
+            old, new = (shard_of(each.removeprefix("model.")) for each in (former, now))
+            for shard in (old, new):  # the new one has what the old one is at
+                found[shard] = f"{found.get(shard, '')} {former} {now} {shards[old]}"
+    return found
 
 
 def _folders(snapshot: Snapshot, recorded: Recorded, shard: str) -> dict[str, str]:

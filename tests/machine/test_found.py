@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from mlspec.commands.apply import ApplyOptions, apply
+from mlspec.commands.compile import compile_files
 from mlspec.commands.ledger import recover
+from mlspec.commands.plan import plan
+from mlspec.ledger.store import REF
 from mlspec.render.console import Console
 from tests.machine.world import Ended, World, make_world
 
@@ -73,3 +76,40 @@ def test_a_target_gets_a_version_that_is_judged_anew_at_once(world: World) -> No
 
 def recovered(world: World) -> Ended:
     return world.run(lambda root, console: recover(root, console, yes=True, lock_timeout=0))
+
+
+def test_a_renamed_model_whose_ledger_went_back_is_looked_at_again(world: World) -> None:
+    earlier = world.git("rev-parse", REF).stdout.strip()
+    spec = world.spec()
+    spec["models"]["m1"]["stages"]["train"]["params"]["q"] = 0.9
+    world.write_spec(spec)
+    assert world.run(apply_all).code == 0
+    model = spec["models"]["m2"] = spec["models"].pop("m1")
+    train = model["stages"]["train"]
+    train["command"] = train["command"].replace("/m1/", "/m2/")
+    spec["deployments"]["one"]["model"] = "m2"
+    spec["moved"] = [{"from": "model.m1", "to": "model.m2"}]
+    world.write_spec(spec)
+    assert world.run(compiled).code == 0
+    assert world.run(planned).code == 0
+    world.git("update-ref", REF, earlier)
+    ended = world.run(planned)
+    assert ended.code == 0, ended.said
+    assert "stage train" in ended.said
+
+
+def compiled(root: Path, console: Console) -> int:
+    return compile_files(root, console, select=(), check=False, as_json=False)
+
+
+def planned(root: Path, console: Console) -> int:
+    return plan(
+        root,
+        console,
+        select=(),
+        as_json=False,
+        out=None,
+        detailed_exitcode=False,
+        explain=False,
+        adopt=False,
+    )
