@@ -154,7 +154,7 @@ class Objects:
             return draft.partition(b"\0")[2]
         found = self.git.objects.get(oid)
         if found is None or found.kind != kind:
-            hint = "`mlspec fsck` tells what is damaged, `mlspec ledger recover` mends it"
+            hint = "`mlspec ledger recover` goes back to the last good one, here or at the remote"
             raise GitError(f"the ledger's {kind} {oid} is missing", hint=hint)
         return found.data
 

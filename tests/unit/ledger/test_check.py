@@ -117,6 +117,18 @@ def test_nothing_good_is_left(ledger: Ledger) -> None:
         ledger.objects.commit("0" * 40)
 
 
+def test_a_ledger_that_lost_its_ref_is_missed_without_a_remote(written: Ledger) -> None:
+    tip = written.tip
+    written.git.run("update-ref", "-d", REF)
+    [problem] = find_problems(written.git.root, written.git)
+    assert f"{REF} is gone, though Git still has a ledger" in problem.message
+    found = find_good(written.git)
+    assert found is not None
+    restore(written.git, found)
+    assert written.git.ref(REF) == tip
+    assert [*find_problems(written.git.root, written.git)] == []
+
+
 def test_a_ledger_that_is_gone_is_missed(written: Ledger, tmp_path: Path) -> None:
     remote = tmp_path / "remote.git"
     kind = f"--object-format={written.git.object_format}"
