@@ -13,7 +13,7 @@ from mlspec.git import Git
 from mlspec.ledger.anchors import check_anchor, check_refs, check_remote
 from mlspec.ledger.check import RECOVER, LedgerCheck, Problem
 from mlspec.ledger.lock import acquire
-from mlspec.ledger.recover import Found, find_good
+from mlspec.ledger.recover import find_good
 from mlspec.ledger.signatures import check_signatures, wants_signatures
 from mlspec.ledger.store import FETCHED, REF, Ledger
 from mlspec.ledger.unfinished import load_unfinished, worktrees_left
@@ -43,6 +43,7 @@ def fsck(start: Path, console: Console, asked: Asked, *, as_json: bool) -> int:
         root = git.toplevel
         problems = [*find_problems(root, Git(root), asked)]
         tip, serial = _place(git)
+        lost = None if tip or problems else find_good(git)
     finally:
         git.close()
     if as_json:
@@ -57,6 +58,9 @@ def fsck(start: Path, console: Console, asked: Asked, *, as_json: bool) -> int:
         console.say(f"{found} found.")
         if tip:
             console.say(f"The ledger is at serial {serial}, commit {tip}.")
+        elif lost is not None:  # one that is lost, or the first apply ended before it was named
+            there = f"one of serial {lost.serial} that {REF} does not name"
+            console.say(f"There is no ledger, but Git has {there}: {RECOVER}")
     return int(bool(problems))
 
 
@@ -78,8 +82,7 @@ def find_problems(root: Path, git: Git, asked: Asked = NOTHING_MORE) -> Iterator
 
 
 def _check_ledger(git: Git, asked: Asked) -> Iterator[Problem]:
-    faults = [*check_refs(git)]
-    yield from faults
+    yield from check_refs(git)
     try:
         tip = git.ref(REF)
     except MlspecError as error:
@@ -91,19 +94,9 @@ def _check_ledger(git: Git, asked: Asked) -> Iterator[Problem]:
         readable = all(problem.kind != "ledger" for problem in found)
         if readable and (asked.signed or wants_signatures(git)):
             yield from check_signatures(git, tip, every=asked.signed)
-    elif not faults and (lost := _find_lost(git)) is not None:
-        message = f"{REF} is gone, though Git still has a ledger of serial {lost.serial}"
-        yield Problem("ledger", REF, message, RECOVER)
     yield from check_remote(git, tip)
     for noted in asked.anchors:
         yield from check_anchor(git, tip, noted)
-
-
-def _find_lost(git: Git) -> Found | None:
-    """A ledger that Git still has though no ref names it; of a remote's copy others tell."""
-    with suppress(MlspecError):
-        return None if git.ref(FETCHED) else find_good(git)
-    return None
 
 
 def _check_git(git: Git) -> Iterator[Problem]:

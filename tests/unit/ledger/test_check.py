@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlspec.commands.fsck import find_problems
+from mlspec.commands.fsck import NOTHING_MORE, find_problems, fsck
 from mlspec.errors import MlspecError
 from mlspec.git import Git
 from mlspec.ledger import paths
@@ -15,6 +15,7 @@ from mlspec.ledger.entry import Entry
 from mlspec.ledger.records import ModelState, Version
 from mlspec.ledger.recover import find_good, gather, restore
 from mlspec.ledger.store import FETCHED, REF, Ledger
+from mlspec.render.console import Console
 
 ENTRY = Entry(command="apply", address="model.risk", action="register", outcome="done")
 RECORDS = 12
@@ -117,16 +118,18 @@ def test_nothing_good_is_left(ledger: Ledger) -> None:
         ledger.objects.commit("0" * 40)
 
 
-def test_a_ledger_that_lost_its_ref_is_missed_without_a_remote(written: Ledger) -> None:
-    tip = written.tip
-    written.git.run("update-ref", "-d", REF)
-    [problem] = find_problems(written.git.root, written.git)
-    assert f"{REF} is gone, though Git still has a ledger" in problem.message
-    found = find_good(written.git)
+def test_a_ledger_that_lost_its_ref_is_told_of(
+    written: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    git = written.git
+    git.run("update-ref", "-d", REF)
+    assert fsck(git.root, Console(), NOTHING_MORE, as_json=False) == 0
+    assert f"Git has one of serial {RECORDS} that {REF} does not name" in capsys.readouterr().out
+    found = find_good(git)
     assert found is not None
-    restore(written.git, found)
-    assert written.git.ref(REF) == tip
-    assert [*find_problems(written.git.root, written.git)] == []
+    restore(git, found)
+    assert fsck(git.root, Console(), NOTHING_MORE, as_json=False) == 0
+    assert f"The ledger is at serial {RECORDS}" in capsys.readouterr().out
 
 
 def test_a_ledger_that_is_gone_is_missed(written: Ledger, tmp_path: Path) -> None:
