@@ -173,14 +173,14 @@ class Ledger:
 
     def ensure_local(self) -> str:
         """The tip, taken from the remote if there is no ledger here: so a fresh clone can plan."""
-        return self.reload() or self.sync()
+        return self._own_tip() or self.sync()
 
     def refresh(self, warn: Callable[[str], None]) -> str:
         """The tip after going forward to what the remote has: for looking, it joins nothing.
 
         Warns of a remote that does not answer; raises where nothing is known without it.
         """
-        ours, remote = self.reload(), self.git.remote
+        ours, remote = self._own_tip(), self.git.remote
         if not remote or self.alone:
             return ours
         try:
@@ -193,6 +193,20 @@ class Ledger:
             if theirs and self._common(ours, theirs) == ours:
                 self._move(ours, theirs)
         return self.reload()
+
+    def _own_tip(self) -> str:
+        """The tip here; raises if there was one with records that the remote lacks, and is gone."""
+        tip = self.reload()
+        if not tip and (seen := self._ref(FETCHED)):
+            from mlspec.ledger.recover import find_good
+
+            left = find_good(self.git)
+            if left is not None and self._common(left.commit, seen) != left.commit:
+                raise MlspecError(
+                    f"{REF} is gone, and with it records that the remote was not given yet",
+                    hint="mlspec ledger recover",
+                )
+        return tip
 
     def sync(self) -> str:
         """Take the remote's records, and put those that it does not have on top; the new tip.

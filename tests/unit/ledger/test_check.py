@@ -45,6 +45,29 @@ def files_of(ledger: Ledger) -> list[Path]:
     return sorted([*objects, git / REF])
 
 
+def test_one_that_is_gone_with_what_was_not_published(written: Ledger, tmp_path: Path) -> None:
+    remote = tmp_path / "remote.git"
+    kind = f"--object-format={written.git.object_format}"
+    subprocess.run(["git", "init", "-q", "--bare", kind, remote], check=True)
+    written.git.run("remote", "add", "origin", str(remote))
+    written.git.close()
+    ledger = Ledger(Git(written.git.root))
+    ledger.publish()
+    (ledger.git.common_dir / REF).unlink()
+    assert Ledger(ledger.git).ensure_local()
+    assert Ledger(ledger.git).refresh(print) == ledger.tip
+    ledger.record({paths.state_path("m0"): ModelState(durations={"train": (1.0,)})}, ENTRY)
+    (ledger.git.common_dir / REF).unlink()
+    for take in (Ledger.ensure_local, lambda each: each.refresh(print)):
+        with pytest.raises(MlspecError, match="records that the remote was not given") as raised:
+            take(Ledger(ledger.git))
+        assert raised.value.hint == "mlspec ledger recover"
+    found = find_good(ledger.git)
+    assert found is not None
+    assert found.commit == ledger.tip
+    ledger.git.close()
+
+
 def test_records_that_are_not_where_they_belong(written: Ledger) -> None:
     version = Version(
         model="risk",
