@@ -188,7 +188,8 @@ def test_the_lineage_and_the_audit_trail_can_be_read(served: Any) -> None:
     assert entries[0]["address"] == DEPLOYMENT
     assert {entry["who"] for entry in entries} == {"Ada <ada@example.org>"}
     assert all(entry["commit"] for entry in entries)
-    assert len(served.mlspec("log", "model.loans").stdout.splitlines()) == 1
+    told = served.mlspec("log", "model.loans").stdout.splitlines()
+    assert len(told) == len(entries) == len({entry["address"] for entry in entries})
 
 
 def test_what_leaves_the_spec_is_deleted_only_when_that_is_allowed(served: Any) -> None:
@@ -257,7 +258,7 @@ def test_a_saved_plan_is_applied_exactly_or_not_at_all(project: Any) -> None:
     refuse("stale", "the commit changed")
     save()
     project.edit("AGE_WEIGHT = 0.0", "AGE_WEIGHT = 0", "src/train.py")
-    refuse("stale", "the files of the repository changed")
+    refuse("stale", "files of the repository", "params.threshold and src/train.py changed")
     project.edit("AGE_WEIGHT = 0", "AGE_WEIGHT = 0.0", "src/train.py")
     text = plan.read_text()
     for altered in (text.replace("evaluate", "evaluatf", 1), text.replace('"unchanged": ', "", 1)):
