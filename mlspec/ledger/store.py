@@ -173,7 +173,7 @@ class Ledger:
 
     def ensure_local(self) -> str:
         """The tip, taken from the remote if there is no ledger here: so a fresh clone can plan."""
-        return self._own_tip() or self.sync()
+        return self.reload() or self.sync()
 
     def refresh(self, warn: Callable[[str], None]) -> str:
         """The tip after going forward to what the remote has: for looking, it joins nothing.
@@ -217,8 +217,9 @@ class Ledger:
         return self._join(concede=True)
 
     def _join(self, *, concede: bool) -> str:
+        ours = self._own_tip()
         if not self.git.remote or self.alone:
-            return self.reload()
+            return ours
         theirs = Snapshot(self.objects, self.git.fetch(self.git.remote, REF, FETCHED))
         with self._flushing, self._lock:
             for attempt in range(_LOCAL_ATTEMPTS):

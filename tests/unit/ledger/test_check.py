@@ -38,6 +38,18 @@ def wrong(ledger: Ledger) -> list[str]:
         git.close()
 
 
+def published(ledger: Ledger, place: Path) -> Ledger:
+    """It, in a repository that has a remote now, which has it too."""
+    remote = place / "remote.git"
+    kind = f"--object-format={ledger.git.object_format}"
+    subprocess.run(["git", "init", "-q", "--bare", kind, remote], check=True)
+    ledger.git.run("remote", "add", "origin", str(remote))
+    ledger.git.close()
+    shared = Ledger(Git(ledger.git.root))
+    shared.publish()
+    return shared
+
+
 def files_of(ledger: Ledger) -> list[Path]:
     """The files that the ledger is made of."""
     git = ledger.git.common_dir
@@ -46,19 +58,13 @@ def files_of(ledger: Ledger) -> list[Path]:
 
 
 def test_one_that_is_gone_with_what_was_not_published(written: Ledger, tmp_path: Path) -> None:
-    remote = tmp_path / "remote.git"
-    kind = f"--object-format={written.git.object_format}"
-    subprocess.run(["git", "init", "-q", "--bare", kind, remote], check=True)
-    written.git.run("remote", "add", "origin", str(remote))
-    written.git.close()
-    ledger = Ledger(Git(written.git.root))
-    ledger.publish()
+    ledger = published(written, tmp_path)
     (ledger.git.common_dir / REF).unlink()
     assert Ledger(ledger.git).ensure_local()
     assert Ledger(ledger.git).refresh(print) == ledger.tip
     ledger.record({paths.state_path("m0"): ModelState(durations={"train": (1.0,)})}, ENTRY)
     (ledger.git.common_dir / REF).unlink()
-    for take in (Ledger.ensure_local, lambda each: each.refresh(print)):
+    for take in (Ledger.ensure_local, Ledger.sync, lambda each: each.refresh(print)):
         with pytest.raises(MlspecError, match="records that the remote was not given") as raised:
             take(Ledger(ledger.git))
         assert raised.value.hint == "mlspec ledger recover"
@@ -156,13 +162,7 @@ def test_a_ledger_that_lost_its_ref_is_told_of(
 
 
 def test_a_ledger_that_is_gone_is_missed(written: Ledger, tmp_path: Path) -> None:
-    remote = tmp_path / "remote.git"
-    kind = f"--object-format={written.git.object_format}"
-    subprocess.run(["git", "init", "-q", "--bare", kind, remote], check=True)
-    written.git.run("remote", "add", "origin", str(remote))
-    written.git.close()
-    ledger = Ledger(Git(written.git.root))
-    ledger.publish()
+    ledger = published(written, tmp_path)
     (ledger.git.common_dir / REF).unlink()
     ledger.git.close()
     assert wrong(ledger) == ["ledger"]
