@@ -84,8 +84,7 @@ def gather(git: Git) -> dict[Path, Path]:
                 shutil.move(each, target)
                 moved[each] = target
         if pack and path in moved:
-            git.close()
-            git.call("unpack-objects", "-r", "-q", stdin=(aside / path.name).read_bytes())
+            _salvage(git, aside / path.name)
     git.close()
     if git.remote:
         _take_from_remote(git)
@@ -148,6 +147,29 @@ def lost(git: Git, tip: str, found: Found) -> Iterator[str]:
             oid = commit.parent
             continue
         return
+
+
+def _salvage(git: Git, pack: Path) -> None:
+    """Take what can be read of a damaged pack, and only what it is said to hold.
+
+    One byte makes a blob into a tree, or has a change applied to another base: that is an object
+    with a name of its own, which nobody wrote. Without an index nobody knows the names.
+    """
+    index = pack.with_suffix(".idx")
+    listed = git.call("show-index", stdin=index.read_bytes()).stdout if index.exists() else b""
+    known = {line.split(b" ")[1] for line in listed.splitlines()}
+    with tempfile.TemporaryDirectory(prefix="mlspec-") as folder:
+        other = Git(Path(folder))
+        try:
+            other.run("init", "--quiet", "--bare", f"--object-format={git.object_format}")
+            other.call("unpack-objects", "-r", "-q", stdin=pack.read_bytes())
+            names = other.call("cat-file", "--batch-all-objects", "--batch-check=%(objectname)")
+            good = [name for name in names.stdout.splitlines() if name in known or not known]
+            repacked = other.call("pack-objects", "--stdout", "-q", stdin=b"\n".join(good) + b"\n")
+        finally:
+            other.close()
+    git.close()
+    git.call("unpack-objects", "-r", "-q", stdin=repacked.stdout)
 
 
 def _take_from_remote(git: Git) -> None:

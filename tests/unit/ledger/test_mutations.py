@@ -225,6 +225,14 @@ class Victim:
         finally:
             git.close()
 
+    def run(self, *arguments: str, stdin: bytes = b"") -> str:
+        """Have Git do something that must go well."""
+        git = Git(self.root)
+        try:
+            return git.run(*arguments, stdin=stdin)
+        finally:
+            git.close()
+
     def recover(self) -> str:
         """As `mlspec ledger recover` does; the commit that it went to."""
         git = Git(self.root)
@@ -302,6 +310,22 @@ def try_some(place: Path, count: int, seed: int, recover_each: int) -> Tally:
 def test_changed_bytes_are_seen_and_the_remote_gives_them_back(tmp_path: Path, seed: int) -> None:
     tally = try_some(tmp_path / "one", 40, seed, recover_each=10)
     assert not tally.wrong, tally.render()
+
+
+@pytest.mark.parametrize("object_format", FORMATS)
+def test_an_object_that_became_another_kind_is_not_kept(tmp_path: Path, object_format: str) -> None:
+    """The kind stands in the first byte of an entry, and no checksum of its own covers it."""
+    victim = Victim(tmp_path, object_format, packed=False)
+    pack = max(victim.files["pack"], key=_size)
+    index = pack.with_suffix(".idx").read_bytes()
+    for entry in victim.run("show-index", stdin=index).splitlines()[::4]:
+        data = bytearray(pack.read_bytes())
+        data[int(entry.split()[0])] ^= 0x10
+        pack.chmod(0o644)
+        pack.write_bytes(data)
+        assert victim.recover() == victim.tip
+        victim.run("fsck", "--no-dangling")
+        victim.put_back(None)
 
 
 @pytest.mark.thorough
