@@ -427,7 +427,7 @@ def test_an_apply_that_is_killed_leaves_no_candidate(target, first, second, row)
     from mlspec.providers.local import client
 
     with client._connect(target.run_dir(NAME)) as command:
-        command(do="deploy", launch=client._launch(second, 1.0), port=target.port)
+        command(do="deploy", launch=client.make_launch(second, 1.0), port=target.port)
         with pytest.raises(MlspecError, match="another apply is deploying version 2"):
             target.deploy(NAME, second, [row])
     # What was asked for on that line ends with it.
@@ -440,7 +440,7 @@ def test_an_apply_that_is_killed_while_it_waits_leaves_no_candidate(target, firs
 
     with socket.socket(socket.AF_UNIX) as line:
         line.connect(state_of(target)["control"])
-        launch = client._launch(second, 1.0)
+        launch = client.make_launch(second, 1.0)
         for command in (
             {"do": "deploy", "launch": launch, "port": target.port},
             {"do": "await", "seconds": 60},

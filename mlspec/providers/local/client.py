@@ -100,7 +100,7 @@ class LocalTarget:
         # An HTTP client costs half of the import of this module, and planning observes targets.
         from mlspec.providers.local.smoke import SmokeFailed, check_smoke
 
-        launch = _launch(release, self.drain_seconds)
+        launch = make_launch(release, self.drain_seconds)
         candidate = ask(do="deploy", launch=launch, port=self.port, token=release.token)
         try:
             ask(do="await", seconds=self.ready_seconds)
@@ -264,7 +264,8 @@ def _await_end(run_dir: Path) -> None:
         time.sleep(0.02)
 
 
-def _launch(release: Release, drain_seconds: float) -> dict[str, Any]:
+def make_launch(release: Release, drain_seconds: float) -> dict[str, Any]:
+    """What a supervisor is told of a release: a :class:`mlspec.providers.local.group.Launch`."""
     return {
         "digest": release.digest,
         "folder": str(release.path.resolve()),

@@ -44,6 +44,21 @@ class Launch:
     drain_timeout: float
 
 
+def make_environment(
+    launch: Launch, metrics: Path, base: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """What a worker finds in its environment, beside that of captures."""
+    return {
+        **base,
+        "BENTOML_DO_NOT_TRACK": "True",
+        "BENTOML_HOME": f"{launch.folder}/home",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
 class Worker:
     """A process and the line to it."""
 
@@ -209,6 +224,7 @@ class Group:
                 env=dict(self._environment),
                 cwd=self.launch.folder,
                 pass_fds=(theirs.fileno(), self.listener.fileno(), self._private.fileno()),
+                process_group=0,  # a terminal's Ctrl-C is for whoever started it, who drains it
             )
         finally:
             os.close(handle)

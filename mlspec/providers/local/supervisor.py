@@ -35,7 +35,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from mlspec.providers.local.group import Group, Launch
+from mlspec.providers.local.group import Group, Launch, make_environment
 from mlspec.providers.local.ports import PortTaken, bind_port
 from mlspec.providers.local.rundir import (
     CAPTURE,
@@ -197,16 +197,7 @@ class Supervisor:
             listener,
             self._sockets / f"{name}.sock",
             log_file,
-            {
-                **os.environ,
-                "BENTOML_DO_NOT_TRACK": "True",
-                "BENTOML_HOME": f"{launch.folder}/home",
-                **self._capture_environment(launch),
-                "OMP_NUM_THREADS": "1",
-                "OPENBLAS_NUM_THREADS": "1",
-                "PROMETHEUS_MULTIPROC_DIR": str(metrics),
-                "PYTHONDONTWRITEBYTECODE": "1",
-            },
+            {**make_environment(launch, metrics), **self._capture_environment(launch)},
             self._changed,
         )
         candidate = self._candidate
