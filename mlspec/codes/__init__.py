@@ -36,6 +36,8 @@ SECTIONS = {
     "Paths": range(60, 70),
     "Commands, URLs and other values for other programs": range(70, 80),
     "Models with a matrix": range(80, 90),
+    "Formats of artifacts": range(90, 95),
+    "Targets": range(95, 100),
     "Files that the spec names and the repository lacks": range(600, 610),
 }
 """What codes are about, and their numbers."""

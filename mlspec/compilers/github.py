@@ -57,7 +57,7 @@ def compile_github(spec: Spec) -> tuple[GeneratedFile, ...]:
     if spec.ci.github is None:
         return ()
     source = {
-        "python": spec.python.model_dump(mode="json"),
+        "python": spec.python.model_dump(mode="json", exclude={"image"}),
         "github": spec.ci.github.model_dump(mode="json"),
     }
     workflow = {

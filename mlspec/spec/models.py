@@ -6,10 +6,12 @@ afterwards. The JSON Schema of the language is made from these classes (:mod:`ml
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mlspec.spec.paths import RepositoryPath
 from mlspec.spec.quantities import Bytes, Price, Seconds
@@ -38,6 +40,8 @@ class Python(Section):
     """In quotes, such as "3.11", so that 3.10 stays 3.10."""
     requirements: RepositoryPath = "requirements.txt"
     """The file of locked packages that stages and services use."""
+    image: str | None = None
+    """What images of services are built on, such as python:3.11-slim@sha256:..."""
 
 
 class Source(Section):
@@ -75,6 +79,28 @@ class Resources(Section):
     """For example 4GiB: as much as a stage needs, and at most what a service gets."""
     price: Price | None = None
     """What an hour of these resources costs, such as "0.90 EUR/h"; plans then show money."""
+
+
+class Replicas(Section):
+    """How many copies of a service there are; under load more, if `max` is more than `min`."""
+
+    min: int = Field(default=1, ge=1, le=1000)
+    max: int | None = Field(default=None, ge=1, le=1000)
+    """Without it as many as `min`, always."""
+    cpu: int = Field(default=70, ge=10, le=100)
+    """The percentage of their processors in use, above which there are more copies."""
+
+    @property
+    def most(self) -> int:
+        """How many copies there can be."""
+        return self.min if self.max is None else self.max
+
+
+class ServiceResources(Resources):
+    """What a service may use; on a target that has several machines, each copy of it."""
+
+    replicas: Replicas | None = None
+    """On targets of kind kubernetes: how many copies, such as {min: 2, max: 6}."""
 
 
 class Executor(Section):
@@ -126,18 +152,85 @@ class Artifact(Section):
     """The file that is registered and served."""
 
     path: RepositoryPath
-    format: Literal["onnx", "skops"]
+    format: Literal["catboost", "joblib", "lightgbm", "onnx", "python", "skops", "xgboost"]
+    trusted: str | None = None
+    """Of `joblib`: why this file may be loaded, though it can run any code when it is."""
+    class_: str | None = Field(default=None, alias="class")
+    """Of `python`: what answers, as package.module:Class; made with the path of the artifact."""
+    code: tuple[RepositoryPath, ...] = ()
+    """Of `python`: code that no import of the class leads to."""
+    input: Literal["rows", "frame"] = "rows"
+    """Of `python`: what `predict` takes, a list of dicts or a data frame of pandas."""
+    columns: Mapping[str, Literal["number", "integer", "string", "boolean"]] = Field(
+        default_factory=dict
+    )
+    """Of `python`: what a row has; without it the class has a `signature`."""
+    example: Mapping[str, Any] = Field(default_factory=dict)
+    """Of `python`: a row that the class can answer; without it zeros and empty texts."""
 
 
 class Origin(Section):
-    """Where a model that others made was taken from. One source, and exactly these bytes."""
+    """Where a model that others made comes from. One source, and exactly these bytes."""
 
-    mlflow: str
+    url: str | None = None
+    """Where to download it: https://HOST/FILE."""
+    git: str | None = None
+    """A Git repository that holds it, with `rev` and `path`."""
+    rev: str | None = None
+    """A tag of that repository, or a whole commit."""
+    hf_folder: str | None = Field(default=None, alias="hf-folder")
+    """A folder of this machine in the layout of a snapshot of Hugging Face."""
+    oci: str | None = None
+    """An artifact in a registry, HOST/REPOSITORY; `digest` is that of its manifest."""
+    mlflow: str | None = None
     """A version in a registry of MLflow: http://HOST#MODEL/VERSION, or FOLDER#MODEL/VERSION."""
+    path: str | None = None
+    """The file that is meant, of a repository, a folder, an archive or an artifact of several."""
+    unpack: Literal["tar", "zip"] | None = None
+    """What the URL leads to is an archive, and `path` the file in it that is the model."""
+    max_size: Bytes | None = None
+    """The most that is fetched, for example 20GiB; without it 8GiB."""
+    token_env: str | None = None
+    """The environment variable that holds a token for the server, or `user:password`."""
     digest: str
-    """Of the artifact's bytes: sha256:..."""
+    """Of the bytes that are fetched: sha256:... `mlspec fetch` tells it."""
     licence: str
-    """What allows its use, such as Apache-2.0."""
+    """What allows its use: an SPDX expression such as Apache-2.0, `unknown`, or `other`."""
+    licence_url: str | None = None
+    """Where an `other` licence can be read."""
+
+    @property
+    def place(self) -> str:
+        """Which it is, for people."""
+        at = f"@{self.rev}" if self.rev else ""
+        inside = f"#{self.path}" if self.path else ""
+        where = self.url or self.git or self.hf_folder or self.oci or self.mlflow or ""
+        return f"{where}{at}{inside}"
+
+    @property
+    def record(self) -> dict[str, str]:
+        """What the ledger keeps of it."""
+        plain = self.model_dump(by_alias=True, exclude_none=True, exclude={"max_size", "token_env"})
+        return {key: str(value) for key, value in plain.items()}
+
+    def fetch(self, to: str) -> Fetch:
+        """The stage that has it at `to`; `mlspec fetch` says what the command does."""
+        words = ["mlspec", "fetch"]
+        for key in ("url", "git", "rev", "hf_folder", "oci", "path", "unpack", "token_env"):
+            if (value := getattr(self, key)) is not None:
+                words += [f"--{key.replace('_', '-')}", value]
+        if self.max_size is not None:
+            words += ["--max-bytes", f"{self.max_size:.0f}"]
+        words += ["--digest", self.digest, "--to", to]
+        return Fetch(command=shlex.join(words), outputs=(to,), params={"digest": self.digest})
+
+
+class Fetch(Stage):
+    """The stage that brings what others made. Its model makes it: nobody writes it."""
+
+
+FETCH = "fetch"
+"""What that stage is called."""
 
 
 class Gate(Section):
@@ -196,7 +289,7 @@ class Model(Section):
     stages: Mapping[str, Stage] = Field(default={}, min_length=1)
     """The commands, by name; their order follows from inputs and outputs."""
     from_: Origin | None = Field(default=None, alias="from")
-    """Where the artifact was taken from, if no stage makes it; stages may evaluate it."""
+    """Where the artifact comes from, if no stage makes it; stages may evaluate it."""
     description: str = ""
     owner: str = ""
     tags: tuple[str, ...] = ()
@@ -211,15 +304,87 @@ class Model(Section):
     quarantine: tuple[Quarantine, ...] = ()
     """Versions that are not deployed, until the entry is taken out."""
 
+    @model_validator(mode="after")
+    def _with_fetch(self) -> Self:
+        """What others made, and can be fetched, is brought by a stage like any other."""
+        origin, artifact = self.from_, self.artifact
+        if origin is None or artifact is None or origin.mlflow or FETCH in self.stages:
+            return self
+        stages = {FETCH: origin.fetch(artifact.path), **self.stages}
+        object.__setattr__(self, "stages", stages)
+        return self
+
+
+class Image(Section):
+    """Where images of services are kept: a registry, and how to be let in."""
+
+    repository: str
+    """Such as registry.example.org/ml; the image of a deployment is kept below it by its name."""
+    auth_env: str | None = None
+    """The environment variable that holds the path of a file with the registry's credentials."""
+    pull_secret: str | None = None
+    """The Secret of the namespace by which the cluster is let in."""
+
+
+class Gateway(Section):
+    """A gateway of the cluster; a deployment answers there at https://HOST/DEPLOYMENT."""
+
+    name: str
+    namespace: str | None = None
+    """Where the gateway is, if not in the namespace of the target."""
+    host: str
+    """Such as models.example.org."""
+
+
+class Metrics(Section):
+    """Have a Prometheus operator collect the metrics of services."""
+
+    namespace: str = "monitoring"
+    """Where its Prometheus runs."""
+    labels: Mapping[str, str] = Field(default_factory=dict)
+    """By which it chooses what to collect, such as {release: prometheus}."""
+    interval: Seconds = 30.0
+
+
+class Network(Section):
+    """Who may call services, beside the target's own namespace and its gateway."""
+
+    clients: tuple[str, ...] = ()
+    """Namespaces."""
+    outgoing: bool = False
+    """Whether services themselves may call others."""
+
 
 class Target(Section):
-    """Where deployments run. `local`: supervised processes of this machine behind one port."""
+    """Where deployments run.
 
-    kind: Literal["local"]
+    `local`: supervised processes of this machine behind one port. `kubernetes`: a namespace of a
+    cluster, reached with kubectl, or manifests in a folder that Argo CD or Flux watches.
+    """
+
+    kind: Literal["local", "kubernetes"]
     port: int = Field(default=3000, ge=1024, le=65535)
-    """Where the deployment of this target listens."""
+    """Where the deployment of this target listens; on Kubernetes, the port of its Service."""
     after: str | None = None
     """The target that must be served first."""
+    context: str | None = None
+    """Kubernetes: the name of the cluster in kubectl's own settings."""
+    namespace: str | None = None
+    """Kubernetes: it must exist."""
+    image: Image | None = None
+    """Kubernetes: where images are kept."""
+    gitops: RepositoryPath | None = None
+    """Kubernetes: the folder that manifests are written to, instead of applying them."""
+    gateway: Gateway | None = None
+    """Kubernetes: how requests come in from outside the cluster."""
+    metrics: Metrics | None = None
+    """Kubernetes: a ServiceMonitor for each deployment."""
+    network: Network = Network()
+    """Kubernetes: who may call, and whom services may call."""
+    captures: str | None = None
+    """Kubernetes: the PersistentVolumeClaim that captured predictions are written to."""
+    ready: Seconds = 300.0
+    """Kubernetes: a new release goes back if it is not ready after this time."""
 
 
 class Smoke(Section):
@@ -236,6 +401,24 @@ class Capture(Section):
     """The share of requests, from 0 to 1."""
 
 
+class ServiceMetrics(Section):
+    """What a deployment counts for Prometheus, besides what each does."""
+
+    buckets: tuple[float, ...] = Field(
+        default=(-1000, -100, -10, -1, 0, 1, 10, 100, 1000, 10_000),
+        min_length=1,
+        max_length=100,
+    )
+    """Upper limits of the buckets into which predictions that are numbers are counted, rising."""
+
+    @field_validator("buckets")
+    @classmethod
+    def _rising(cls, buckets: tuple[float, ...]) -> tuple[float, ...]:
+        if any(low >= high for low, high in pairwise(buckets)):
+            raise ValueError("each must be higher than the one before")
+        return buckets
+
+
 class Deployment(Section):
     """A model that answers requests on targets."""
 
@@ -248,7 +431,10 @@ class Deployment(Section):
     description: str = ""
     owner: str = ""
     tags: tuple[str, ...] = ()
-    resources: Resources = Resources()
+    runtime: Literal["asgi", "bentoml"] = "bentoml"
+    """What runs the service. With asgi it is smaller and starts sooner, without BentoML's pages."""
+    resources: ServiceResources = ServiceResources()
+    metrics: ServiceMetrics = ServiceMetrics()
     smoke: tuple[Smoke, ...] = ()
     """Requests that a new release must answer before it gets traffic."""
     capture: Capture | None = None

@@ -11,21 +11,14 @@ KEYS: tuple[str, ...] = (
     "alerts",
     "retraining",
     "datasets.*.contract",
-    "models.*.from.git",
-    "models.*.from.hf-folder",
-    "models.*.from.oci",
-    "models.*.from.url",
     "models.*.gates.*.by",
     "models.*.gates.*.confidence",
     "models.*.gates.*.max_gap",
     "models.*.gates.*.measure",
     "models.*.gates.*.min_rows",
     "targets.*.approvals",
-    "targets.*.context",
-    "targets.*.namespace",
     "deployments.*.capture.keep",
     "deployments.*.challenger",
-    "deployments.*.resources.replicas",
     "deployments.*.rollout",
     "ci.gitlab",
     "policy.approvers",
@@ -34,10 +27,10 @@ KEYS: tuple[str, ...] = (
 """Keys, by path; `*` is any name."""
 
 VALUES: dict[str, frozenset[str]] = {
-    "targets.*.kind": frozenset({"bentocloud", "compose", "kubernetes", "sagemaker", "ssh"}),
+    "targets.*.kind": frozenset({"bentocloud", "compose", "sagemaker", "ssh"}),
     "models.*.artifact.format": frozenset(
-        {"catboost", "joblib", "keras", "lightgbm", "pickle", "pytorch", "safetensors"}
-        | {"tensorflow", "torchscript", "transformers", "xgboost"}
+        {"keras", "pickle", "pytorch", "safetensors", "tensorflow", "torchscript"}
+        | {"transformers"}
     ),
     "models.*.gates.*.against": frozenset({"baseline"}),
 }

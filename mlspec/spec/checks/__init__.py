@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping
 
 from mlspec.spec.checks import (
+    artifacts,
     executors,
     gates,
     moves,
     names,
+    origins,
     overlaps,
     params,
     paths,
     pipelines,
     references,
+    targets,
     values,
     versions,
 )
@@ -40,10 +43,12 @@ def check_model(
     An input that is not in `datasets` is a path.
     """
     yield from pipelines.check_model(name, model)
+    yield from artifacts.check_model(name, model)
     yield from params.check_model(name, model)
     yield from gates.check_model(name, model, written)
     yield from paths.check_model(name, model, datasets)
     yield from values.check_model(name, model)
+    yield from origins.check_model(name, model)
     yield from versions.check_model(name, model)
     yield from names.check_tags(model.tags, ("models", name))
 
@@ -52,6 +57,7 @@ def check_head(spec: Spec) -> Iterator[Problem]:
     """Every problem of what is not a model."""
     yield from paths.check(spec)
     yield from values.check(spec)
+    yield from targets.check(spec)
     for name, dataset in spec.datasets.items():
         yield from names.check_tags(dataset.tags, ("datasets", name))
     for name, deployment in spec.deployments.items():

@@ -37,6 +37,9 @@ def declared(spec: Spec) -> Iterator[tuple[Path, str, bool]]:
     yield ("python", "requirements"), spec.python.requirements, False
     for name, dataset in spec.datasets.items():
         yield ("datasets", name, "path"), dataset.path, False
+    for name, target in spec.targets.items():
+        if target.gitops is not None:
+            yield ("targets", name, "gitops"), target.gitops, True
 
 
 def declared_in(
@@ -58,6 +61,8 @@ def declared_in(
             yield (*at, "predictions"), stage.predictions, True
     if model.artifact is not None:
         yield ("models", name, "artifact", "path"), model.artifact.path, False
+        for index, code in enumerate(model.artifact.code):
+            yield ("models", name, "artifact", "code", index), code, False
 
 
 def _check_path(at: Path, path: str, *, writes: bool) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from mlspec.spec.models import Dataset, Deployment, GitHub, Model, Origin, Spec
+from mlspec.spec.models import Dataset, Deployment, GitHub, Model, Spec
 from mlspec.spec.show import escape, show
 from mlspec.spec.tree import Path, Problem
 
@@ -18,8 +18,6 @@ _VERSION = re.compile(r"3\.(?:[0-9]|[1-9][0-9])(?:\.(?:0|[1-9][0-9]?))?")
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/+-]{0,254}")
 _GIT = ("https", "http", "ssh", "git")
 _SCP = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?!/?/)[^\s:][^\s]*")
-_VERSIONED = re.compile(r"[^/:]/[1-9][0-9]*\Z")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _DATA = ("https", "http", "s3", "gs", "azure", "ssh")
 _STORAGE = (*_DATA, "abfs", "gdrive", "hdfs", "oss", "webdav", "webdavs", "webhdfs")
 _METADATA = ("metadata", "metadata.google.internal", "instance-data")
@@ -42,8 +40,6 @@ def check(spec: Spec) -> Iterator[Problem]:
 
 def check_model(name: str, model: Model) -> Iterator[Problem]:
     """Problems of single values of one model."""
-    if model.from_ is not None:
-        yield from _origin(model.from_, ("models", name, "from"))
     for stage_name, stage in model.stages.items():
         yield from _command(stage.command, ("models", name, "stages", stage_name, "command"))
 
@@ -81,7 +77,7 @@ def _source(dataset: Dataset, at: Path) -> Iterator[Problem]:
         for key in ("path", "rev"):
             if getattr(source, key) is not None:
                 yield Problem("MLS076", (*at, key), f"`{key}` goes with `git`, not with `url`")
-        yield from _url(source.url or "", (*at, "url"), _DATA)
+        yield from check_url(source.url or "", (*at, "url"), _DATA)
     else:
         yield from check_repository(source.git, (*at, "git"))
         if source.path is None:
@@ -99,23 +95,6 @@ def _source(dataset: Dataset, at: Path) -> Iterator[Problem]:
             yield Problem("MLS072", (*at, "rev"), message, "write a tag, a branch or a commit")
 
 
-def _origin(origin: Origin, at: Path) -> Iterator[Problem]:
-    where, mark, which = origin.mlflow.rpartition("#")
-    if escape(origin.mlflow) != origin.mlflow or not (mark and where and _VERSIONED.search(which)):
-        message = f"{show(origin.mlflow)} does not name a version in a registry of MLflow"
-        hint = "write http://HOST#MODEL/VERSION or FOLDER#MODEL/VERSION"
-        yield Problem("MLS078", (*at, "mlflow"), message, hint)
-    elif "://" in where:
-        yield from _url(where, (*at, "mlflow"), ("https", "http"))
-    if not _DIGEST.fullmatch(origin.digest):
-        message = f"{show(origin.digest)} is not the digest of a file"
-        hint = "write `sha256:` and the 64 characters that `sha256sum FILE` prints"
-        yield Problem("MLS078", (*at, "digest"), message, hint)
-    if not origin.licence.strip() or escape(origin.licence) != origin.licence:
-        hint = "write its name, such as Apache-2.0, or `unknown` if nobody can say"
-        yield Problem("MLS078", (*at, "licence"), "the licence is not said", hint)
-
-
 def _is_revision(rev: str) -> bool:
     legal = _REVISION.fullmatch(rev) is not None
     return legal and ".." not in rev and "//" not in rev and not rev.endswith((".lock", ".", "/"))
@@ -127,7 +106,7 @@ def check_repository(url: str, at: Path) -> Iterator[Problem]:
     if re.match(r"[A-Za-z0-9+.-]*::", url) or url.startswith("-") or escape(url) != url:
         yield Problem("MLS072", at, "this would make Git run a program", hint)
     elif "://" in url:
-        yield from _url(url, at, _GIT, code="MLS072")
+        yield from check_url(url, at, _GIT, code="MLS072")
     elif not _SCP.fullmatch(url):
         yield Problem("MLS072", at, "not the URL of a Git repository on another machine", hint)
 
@@ -135,13 +114,21 @@ def check_repository(url: str, at: Path) -> Iterator[Problem]:
 def _storage(url: str) -> Iterator[Problem]:
     at = ("storage", "url")
     if "://" in url:
-        yield from _url(url, at, _STORAGE)
+        yield from check_url(url, at, _STORAGE)
     elif escape(url) != url or not url.strip() or url.startswith(("-", "~")) or "$" in url:
         hint = "write a folder such as .mlspec/storage, or a URL such as s3://bucket/folder"
         yield Problem("MLS073", at, f"{show(url)} is neither a folder nor a URL", hint)
 
 
-def _url(url: str, at: Path, schemes: tuple[str, ...], code: str = "MLS073") -> Iterator[Problem]:
+def check_url(
+    url: str,
+    at: Path,
+    schemes: tuple[str, ...],
+    code: str = "MLS073",
+    hint: str = "give credentials to DVC or Git by their own settings, not in the spec",
+) -> Iterator[Problem]:
+    """Problems of a URL; `hint` says where credentials go instead."""
+    credentials = hint
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
@@ -156,14 +143,14 @@ def _url(url: str, at: Path, schemes: tuple[str, ...], code: str = "MLS073") -> 
     elif not host or host.startswith("-") or (parts.username or "").startswith("-"):
         yield Problem(code, at, "the URL names no host, or one that reads as an option")
     elif parts.password is not None or (parts.username and parts.scheme in ("http", "https", "s3")):
-        hint = "give credentials to DVC or Git by their own settings, not in the spec"
-        yield Problem(code, at, "the URL holds credentials", hint)
-    elif _is_internal(host):
+        yield Problem(code, at, "the URL holds credentials", credentials)
+    elif is_internal(host):
         hint = "name the host that holds the data"
         yield Problem(code, at, "the URL leads to a machine's own metadata or link", hint)
 
 
-def _is_internal(host: str) -> bool:
+def is_internal(host: str) -> bool:
+    """Whether a host is a machine's own metadata service, or is none that others reach."""
     if host.lower().rstrip(".") in _METADATA:
         return True
     try:
@@ -178,7 +165,8 @@ def _is_internal(host: str) -> bool:
 
 def _ports(spec: Spec) -> Iterator[Problem]:
     ports: dict[int, str] = {}
-    for name, target in spec.targets.items():
+    local = {name: target for name, target in spec.targets.items() if target.kind == "local"}
+    for name, target in local.items():
         other = ports.setdefault(target.port, name)
         if other != name:
             message = f"target `{other}` listens on port {target.port} too"
@@ -186,6 +174,8 @@ def _ports(spec: Spec) -> Iterator[Problem]:
     users: dict[str, str] = {}
     for name, deployment in spec.deployments.items():
         for index, target_name in enumerate(deployment.targets):
+            if target_name not in local:
+                continue
             other = users.setdefault(target_name, name)
             if other != name:
                 message = f"deployment `{other}` listens on the port of `{target_name}` already"
@@ -194,10 +184,10 @@ def _ports(spec: Spec) -> Iterator[Problem]:
 
 
 def _graphics(name: str, deployment: Deployment, spec: Spec) -> Iterator[Problem]:
-    known = (target for target in deployment.targets if target in spec.targets)
-    local = next((target for target in known if spec.targets[target].kind == "local"), None)
-    if deployment.resources.gpus and local is not None:
-        message = f"target `{local}` is local and gives no graphics processors"
+    known = next((target for target in deployment.targets if target in spec.targets), None)
+    if deployment.resources.gpus and known is not None:
+        kind = spec.targets[known].kind
+        message = f"target `{known}` is {kind} and gives no graphics processors"
         at = ("deployments", name, "resources", "gpus")
         yield Problem("MLS047", at, message, "leave `gpus` out: services answer on processors")
 

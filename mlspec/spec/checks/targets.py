@@ -1,0 +1,177 @@
+"""Targets: each has what its kind needs and no key that its kind has no use for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from mlspec.spec.models import Deployment, Spec, Target
+from mlspec.spec.show import show
+from mlspec.spec.tree import Path, Problem
+
+KUBERNETES = (
+    "context",
+    "namespace",
+    "image",
+    "gitops",
+    "gateway",
+    "metrics",
+    "network",
+    "captures",
+    "ready",
+)
+"""Keys that only a target of kind `kubernetes` has a use for."""
+
+MAX_OBJECT = 52
+"""Of the name of a deployment: Kubernetes adds to it, and stops at 63 characters."""
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_CONTEXT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@+-]{0,252}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_STEP = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REGISTRY = r"[A-Za-z0-9]+(?:[.-][A-Za-z0-9]+)*(?::[0-9]{1,5})?"
+_REPOSITORY = re.compile(rf"(?=.{{1,200}}\Z){_REGISTRY}(?:/{_STEP})*")
+_IMAGE = re.compile(
+    rf"(?=.{{1,400}}\Z)(?:{_REGISTRY}/)?{_STEP}(?:/{_STEP})*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
+)
+_KEY = re.compile(r"(?:[a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+
+
+def check(spec: Spec) -> Iterator[Problem]:
+    """Problems of targets, and of what deployments ask of them."""
+    if spec.python.image is not None and not _IMAGE.fullmatch(spec.python.image):
+        hint = "write it as python:3.11-slim@sha256:..."
+        message = f"{show(spec.python.image)} is not the name of an image"
+        yield Problem("MLS097", ("python", "image"), message, hint)
+    for name, target in spec.targets.items():
+        if target.kind == "kubernetes":
+            yield from _kubernetes(target, ("targets", name))
+        else:
+            yield from _unused(target, ("targets", name))
+    yield from _places(spec)
+    for name, deployment in spec.deployments.items():
+        for target_name in deployment.targets:
+            if target_name in spec.targets:
+                yield from _deployment(name, deployment, target_name, spec.targets[target_name])
+
+
+def _unused(target: Target, at: Path) -> Iterator[Problem]:
+    for key in KUBERNETES:
+        if key in target.model_fields_set:
+            message = f"a target of kind `{target.kind}` has no use for `{key}`"
+            hint = "remove it, or write `kind: kubernetes`"
+            yield Problem("MLS096", (*at, key), message, hint, on_key=True)
+
+
+def _kubernetes(target: Target, at: Path) -> Iterator[Problem]:
+    if target.namespace is None:
+        yield _missing(at, "namespace", "ml")
+    else:
+        yield from _name(target.namespace, (*at, "namespace"), "a namespace")
+    if target.gitops is None and target.context is None:
+        yield _missing(at, "context", "NAME", "; `kubectl config get-contexts` has the names")
+    if target.gitops is not None:
+        for key in ("context", "ready"):
+            if key in target.model_fields_set:
+                message = f"with `gitops` nothing is applied, so `{key}` has no use"
+                yield Problem("MLS096", (*at, key), message, "remove one of them", on_key=True)
+    elif target.context is not None and not _CONTEXT.fullmatch(target.context):
+        message = f"{show(target.context)} is not the name of a context"
+        hint = "`kubectl config get-contexts` has the names"
+        yield Problem("MLS097", (*at, "context"), message, hint)
+    if target.captures is not None:
+        yield from _name(target.captures, (*at, "captures"), "a PersistentVolumeClaim")
+    yield from _image(target, at)
+    yield from _around(target, at)
+
+
+def _image(target: Target, at: Path) -> Iterator[Problem]:
+    image = target.image
+    if image is None:
+        yield _missing(at, "image", "{repository: registry.example.org/ml}")
+        return
+    if not _REPOSITORY.fullmatch(image.repository):
+        message = f"{show(image.repository)} is not a place in a registry"
+        hint = "write HOST/FOLDER in small letters, without a tag: registry.example.org/ml"
+        yield Problem("MLS097", (*at, "image", "repository"), message, hint)
+    if image.auth_env is not None and not _VARIABLE.fullmatch(image.auth_env):
+        message = f"{show(image.auth_env)} is not the name of an environment variable"
+        hint = "write its name, such as REGISTRY_AUTH_FILE; credentials do not belong into a spec"
+        yield Problem("MLS097", (*at, "image", "auth_env"), message, hint)
+    if image.pull_secret is not None:
+        yield from _name(image.pull_secret, (*at, "image", "pull_secret"), "a Secret")
+
+
+def _around(target: Target, at: Path) -> Iterator[Problem]:
+    if target.gateway is not None:
+        gateway, path = target.gateway, (*at, "gateway")
+        yield from _name(gateway.name, (*path, "name"), "a Gateway")
+        if gateway.namespace is not None:
+            yield from _name(gateway.namespace, (*path, "namespace"), "a namespace")
+        if not _HOST.fullmatch(gateway.host):
+            message = f"{show(gateway.host)} is not the name of a host"
+            hint = "write it without scheme and port: models.example.org"
+            yield Problem("MLS097", (*path, "host"), message, hint)
+    if target.metrics is not None:
+        path = (*at, "metrics")
+        yield from _name(target.metrics.namespace, (*path, "namespace"), "a namespace")
+        for key, value in target.metrics.labels.items():
+            if not _KEY.fullmatch(key) or not _VALUE.fullmatch(value):
+                message = f"{show(f'{key}: {value}')} is not a label that Kubernetes takes"
+                hint = "write letters, digits, `-`, `_` and `.`: {release: prometheus}"
+                yield Problem("MLS097", (*path, "labels", key), message, hint)
+    for index, client in enumerate(target.network.clients):
+        yield from _name(client, (*at, "network", "clients", index), "a namespace")
+
+
+def _places(spec: Spec) -> Iterator[Problem]:
+    """Two targets that would write the same objects, or the same files."""
+    seen: dict[tuple[str, ...], str] = {}
+    for name, target in spec.targets.items():
+        if target.kind != "kubernetes":
+            continue
+        place: tuple[str, ...] = (target.context or "", target.namespace or "")
+        if target.gitops is not None:
+            place = (target.gitops,)
+        other = seen.setdefault(place, name)
+        if other != name:
+            key = "gitops" if target.gitops is not None else "namespace"
+            message = f"target `{other}` is the same place"
+            yield Problem("MLS098", ("targets", name, key), message, f"give it a {key} of its own")
+
+
+def _deployment(
+    name: str, deployment: Deployment, target_name: str, target: Target
+) -> Iterator[Problem]:
+    at = ("deployments", name)
+    replicas = deployment.resources.replicas
+    if target.kind != "kubernetes":
+        if replicas is not None:
+            message = f"target `{target_name}` is {target.kind} and has no replicas"
+            hint = "leave `replicas` out: each processor has a worker"
+            yield Problem("MLS096", (*at, "resources", "replicas"), message, hint, on_key=True)
+        return
+    if replicas is not None and replicas.most < replicas.min:
+        message = f"at least {replicas.min} and at most {replicas.most} is no number of copies"
+        yield Problem("MLS097", (*at, "resources", "replicas"), message, "`min` is not above `max`")
+    if len(name) > MAX_OBJECT:
+        message = f"a name of {len(name)} characters; target `{target_name}` takes {MAX_OBJECT}"
+        yield Problem("MLS097", at, message, "shorten it", on_key=True)
+    if deployment.capture is not None and target.captures is None:
+        message = f"target `{target_name}` has no place for captures: they would go with their pod"
+        hint = f"name a PersistentVolumeClaim: `targets.{target_name}.captures`, or remove this"
+        yield Problem("MLS096", (*at, "capture"), message, hint, on_key=True)
+
+
+def _name(name: str, at: Path, what: str) -> Iterator[Problem]:
+    if not _LABEL.fullmatch(name):
+        message = f"{show(name)} cannot be the name of {what}"
+        hint = "write small letters, digits and `-`, at most 63"
+        yield Problem("MLS097", at, message, hint)
+
+
+def _missing(at: Path, key: str, example: str, more: str = "") -> Problem:
+    message = f"a target of kind `kubernetes` needs `{key}`"
+    return Problem("MLS011", at, message, f"add `{key}: {example}`{more}", on_key=True)
