@@ -34,6 +34,13 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Deployment = Annotated[
     str, typer.Argument(help="deployment.NAME@TARGET, or NAME if it has one target.")
 ]
+Model = Annotated[str, typer.Argument(help="Name of the model.")]
+ModelVersion = Annotated[
+    int | None, typer.Option("--version", min=1, help="Which; by default the newest good one.")
+]
+WorkingTree = Annotated[
+    bool, typer.Option("--working-tree", help="Take the artifact here, registered or not.")
+]
 Adopt = Annotated[
     bool,
     typer.Option("--adopt", help="Trust runs that dvc.lock has and the ledger does not know."),
@@ -584,6 +591,52 @@ def logs(
     from mlspec.commands.deployment import logs as command
 
     raise typer.Exit(command(context.obj, _console(), name=deployment, lines=lines, every=every))
+
+
+@app.command()
+def predict(
+    context: typer.Context,
+    model: Model,
+    file: Annotated[Path, typer.Argument(help="Rows as .csv, .tsv, .jsonl or .parquet.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to, as .csv, .jsonl or .parquet; else lines of JSON are printed."),
+    ] = None,
+    version: ModelVersion = None,
+    working_tree: WorkingTree = False,
+    identity: Annotated[
+        str | None, typer.Option("--id", metavar="COLUMN", help="Put this column beside the rows.")
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, max=1000, help="Rows that the model gets at once.")
+    ] = 1000,
+    skip_bad: Annotated[
+        bool,
+        typer.Option(
+            "--skip-bad", help="Write rows that are wrong to OUT.bad.jsonl, and score the others."
+        ),
+    ] = False,
+) -> None:
+    """Score the rows of a file, as the service would answer them.
+
+    Takes the columns of the model and tells which it left. Refuses the whole file for a row that is
+    wrong, told by row and column; then nothing is written. Needs no deployment.
+
+    Each prediction comes with the number of its row, counted from 1, and the version of the model.
+    """
+    from mlspec.commands.predict import PredictOptions
+    from mlspec.commands.predict import predict as command
+    from mlspec.commands.staging import Wanted
+
+    options = PredictOptions(
+        file=context.obj / file,
+        out=out and context.obj / out,
+        wanted=Wanted(model, version, working_tree),
+        batch_size=batch_size,
+        skip_bad=skip_bad,
+        identity=identity,
+    )
+    raise typer.Exit(command(context.obj, _console(), options))
 
 
 @app.command()

@@ -23,9 +23,11 @@ def check_smoke(private: str, smoke: Sequence[Mapping[str, Any]]) -> None:
         _check_answer(private, f"smoke request {number} of {len(smoke)}", "POST", "/predict", body)
 
 
-class _PrivateConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("candidate", timeout=SMOKE_SECONDS)
+class PrivateConnection(http.client.HTTPConnection):
+    """To a service that has no port, over its Unix socket."""
+
+    def __init__(self, path: str, seconds: float = SMOKE_SECONDS) -> None:
+        super().__init__("candidate", timeout=seconds)
         self._path = path
 
     def connect(self) -> None:
@@ -35,7 +37,7 @@ class _PrivateConnection(http.client.HTTPConnection):
 
 
 def _check_answer(private: str, what: str, method: str, path: str, body: str | None) -> None:
-    connection = _PrivateConnection(private)
+    connection = PrivateConnection(private)
     try:
         headers = {"content-type": "application/json", "x-request-id": "smoke"}
         connection.request(method, path, body, headers)
