@@ -84,6 +84,7 @@ def _deploy(resource: DeploymentResource, version: Version, context: Context) ->
         },
         resource.settings,
         context.source.time,
+        names=tuple(resource.service),
     )
     target_of(context.root, resource).deploy(
         resource.name, replace(release, token=context.token), resource.smoke

@@ -85,12 +85,15 @@ def write_columns(path):
     path.write_bytes(model.SerializeToString())
 
 
-def stage(root, artifact, version, name=NAME, capture=None, edit=lambda text: text):
+def stage(
+    root, artifact, version, name=NAME, capture=None, edit=lambda text: text, runtime="bentoml"
+):
     """A release; `edit` changes the text of its generated files."""
     kind = artifact.suffix[1:]
     model = Model(stages={"train": Stage(command="true")}, artifact=Artifact(path="m", format=kind))
-    deployment = Deployment(model="m", targets=("here",))
-    for file in compile_bento(name, deployment, "m", model, {}):
+    deployment = Deployment(model="m", targets=("here",), runtime=runtime)
+    files = compile_bento(name, deployment, "m", model, {})
+    for file in files:
         path = root / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(edit(file.text))
@@ -102,7 +105,9 @@ def stage(root, artifact, version, name=NAME, capture=None, edit=lambda text: te
         "signature": inspect_artifact(artifact, kind),
     }
     settings = {"cpus": 1, "memory": None, "capture": capture}
-    return stage_release(root, root / "services" / name, artifact, description, settings, 10**9)
+    folder = root / "services" / name
+    names = tuple(file.path.rpartition("/")[2] for file in files)
+    return stage_release(root, folder, artifact, description, settings, 10**9, names=names)
 
 
 @pytest.fixture(scope="session")
@@ -123,6 +128,14 @@ def first(repository):
 @pytest.fixture(scope="session")
 def second(repository):
     return stage(repository, repository / "m2.onnx", 2)
+
+
+@pytest.fixture(scope="session", params=["bentoml", "asgi"])
+def either(request, repository, first):
+    """The first release, and one like it that runs without BentoML."""
+    if request.param == "bentoml":
+        return first
+    return stage(repository, repository / "m1.onnx", 1, runtime=request.param)
 
 
 @pytest.fixture(scope="session")
@@ -163,10 +176,10 @@ def state_of(target):
     return json.loads((target.run_dir(NAME) / "state.json").read_text())
 
 
-def test_answers(target, first, row):
+def test_answers(target, either, row):
     """One deployment, asked everything that a client may ask."""
-    running = target.deploy(NAME, first, [row])
-    assert (running.status, running.version, running.release) == ("serving", 1, first.digest)
+    running = target.deploy(NAME, either, [row])
+    assert (running.status, running.version, running.release) == ("serving", 1, either.digest)
     assert running == target.observe(NAME)
 
     status, headers, answer = ask(target.port, [row, row])
@@ -199,6 +212,11 @@ def test_answers(target, first, row):
         assert (status, message in answer["error"]) == (expected, True), answer
         assert headers["x-model-version"] == "1"
         assert headers["x-request-id"] == answer["id"]
+    for value in ("NaN", '"\\ud800"', "1e999", "9" * 400):
+        body = json.dumps({"rows": [row]}).replace(str(row[name]), value)
+        assert value in body
+        status, _, answer = ask(target.port, None, body=body)
+        assert (status, answer["error"].startswith(f"row 0, column {name}")) == (422, True), answer
     assert ask(target.port, None, body="{")[0] == 400
     assert ask(target.port, None, body="[" * 100_000)[0] == 400
     assert ask(target.port, None, body="x" * (11 * 2**20))[0] == 413
@@ -232,8 +250,8 @@ def test_a_body_that_does_not_come(target, repository, row):
     assert "Traceback" not in Path(state_of(target)["log"]).read_text()
 
 
-def test_what_else_is_served(target, first):
-    target.deploy(NAME, replace(first, capture=1.0), [])
+def test_what_else_is_served(target, either, row):
+    target.deploy(NAME, replace(either, capture=1.0), [])
     connection = http.client.HTTPConnection("127.0.0.1", target.port, timeout=PATIENCE)
 
     def get(path):
@@ -243,9 +261,25 @@ def test_what_else_is_served(target, first):
 
     assert get("/readyz")[0] == 200
     assert get("/healthz")[0] == 200
-    assert "mlspec_capture_dropped_total 0.0" in get("/metrics")[1]
+    assert get("/elsewhere")[0] == 404
+    assert get("/predict")[0] == 405
     schema = json.loads(get("/schema.json")[1])
     assert "mean area" in json.dumps(schema["routes"][0]["input"])
+    for rows in ([row], [row, row], [{}]):
+        ask(target.port, rows, connection=connection)
+    metrics = get("/metrics")[1].splitlines()
+    for line in (
+        'mlspec_model_info{deployment="tumours",model="m",version="1"} 1.0',
+        'mlspec_requests_total{status="200"} 2.0',
+        'mlspec_requests_total{status="422"} 1.0',
+        'mlspec_request_seconds_bucket{le="+Inf"} 3.0',
+        "mlspec_request_seconds_count 3.0",
+        "mlspec_requests_in_flight 0.0",
+        "mlspec_rows_total 3.0",
+        'mlspec_predictions_total{class="0"} 3.0',
+        "mlspec_capture_dropped_total 0.0",
+    ):
+        assert line in metrics
     connection.close()
 
 
@@ -257,9 +291,8 @@ def captured(target):
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
-def test_predictions_are_captured_but_those_of_smoke_requests(target, repository, row):
-    release = stage(repository, repository / "m1.onnx", 1, capture={"sample": 1.0})
-    target.deploy(NAME, release, [row])
+def test_predictions_are_captured_but_those_of_smoke_requests(target, either, row):
+    target.deploy(NAME, replace(either, capture=1.0), [row])
     identities = [ask(target.port, [row, row])[2]["id"] for _ in range(5)]
     lines = captured(target)
     assert [(line["id"], line["row"]) for line in lines] == [

@@ -1,5 +1,7 @@
 """Stages a release: a compiled service, an artifact and its description in; a built Bento out.
 
+A service that runs without BentoML is laid out as a Bento is, by this process.
+
 A release is a folder `.mlspec/releases/<digest12>/`, complete or not there at all, which nothing
 changes afterwards::
 
@@ -18,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -51,16 +53,19 @@ def stage_release(
     settings: Mapping[str, Any],
     commit_time: int,
     python: str = sys.executable,
+    names: Sequence[str] = SERVICE_FILES,
 ) -> Release:
     """Build the release, unless it is there already, whole and of these files.
+
+    `names` are those of the service's files; without a `bentofile.yaml` BentoML is not needed.
 
     `model_json` is {model, version, digest, commit, signature}; `digest` is the artifact's md5.
     `settings` are {cpus, memory, capture}. `commit_time` stands in the Bento instead of the clock.
     """
-    files = {name: (service_dir / name).read_text(encoding="utf-8") for name in SERVICE_FILES}
+    files = {name: (service_dir / name).read_text(encoding="utf-8") for name in names}
     digest = release_digest(files, settings, model_json["digest"], model_json["version"])
     texts = {**files, "model/model.json": canonical_json(model_json)}
-    model = f"model/model{artifact.suffix}"
+    model = f"model/{model_name(artifact.name)}"
     folder = root / RELEASES / digest[:12]
     with suppress(MlspecError):
         kept = load_release(folder, _sources(texts, model, model_json["digest"]))
@@ -71,8 +76,13 @@ def stage_release(
     staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder.parent))
     try:
         _write_sources(staging / "source", texts, artifact, model, model_json["digest"])
-        bento = _build_bento(staging, model_json, commit_time, python)
-        shutil.rmtree(staging / "source")
+        if "bentofile.yaml" in files:
+            bento = _build_bento(staging, model_json, commit_time, python)
+            shutil.rmtree(staging / "source")
+        else:
+            bento = staging.resolve() / "home/bentos" / service_dir.name / _version(model_json)
+            bento.mkdir(parents=True)
+            (staging / "source").rename(bento / "src")
         content = {
             "digest": digest,
             "bento": bento.relative_to(staging.resolve()).as_posix(),
@@ -179,7 +189,7 @@ def _md5(path: Path) -> str:
 def _build_bento(
     staging: Path, model_json: Mapping[str, Any], commit_time: int, python: str
 ) -> Path:
-    version = f"g{(model_json.get('commit') or 'none')[:12]}-m{model_json['digest'][:12]}".lower()
+    version = _version(model_json)
     home = staging.resolve() / "home"
     home.mkdir()
     environment = {
@@ -205,6 +215,11 @@ def _build_bento(
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         raise _not_built(model_json, lines[-1] if lines else f"exit code {done.returncode}")
     return built[0].parent
+
+
+def _version(model_json: Mapping[str, Any]) -> str:
+    """Of a Bento: the commit and the artifact."""
+    return f"g{(model_json.get('commit') or 'none')[:12]}-m{model_json['digest'][:12]}".lower()
 
 
 def _not_built(model_json: Mapping[str, Any], why: str) -> MlspecError:

@@ -1,4 +1,4 @@
-"""`python -m mlspec.providers.local.worker SETTINGS`: answers requests with one Bento.
+"""`python -m mlspec.providers.local.worker SETTINGS`: answers requests with one service.
 
 Started by the supervisor with three sockets: the shared listener of the port, the private listener
 of its release, and a control socket with lines of JSON. It serves the private one first and says
@@ -10,12 +10,15 @@ supervisor does.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
+import logging
 import os
 import resource
 import socket
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -27,7 +30,10 @@ ORPHAN_DRAIN = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the supervisor passes as JSON: file descriptors, what to run, limits."""
+    """What the supervisor passes as JSON: file descriptors, what to run, limits.
+
+    `bento` is the folder of a Bento, or of a service without BentoML that is laid out like one.
+    """
 
     bento: str
     control: int
@@ -41,10 +47,11 @@ def main() -> None:
     settings = Settings(**json.loads(sys.argv[1]))
     if settings.memory:
         resource.setrlimit(resource.RLIMIT_DATA, (settings.memory, settings.memory))
-    app = Draining(_load_app(settings.bento))
+    app = Draining(_load_app(Path(settings.bento)))
     config = Config(
         app=app,
-        loop="asyncio",
+        loop="auto",  # uvloop and httptools, if they are installed: half of the cost of a request
+        http="auto",
         ws="none",
         lifespan="on",
         log_config=None,
@@ -55,7 +62,19 @@ def main() -> None:
     Worker(config, app, settings).run(sockets=[private])
 
 
-def _load_app(bento: str) -> Any:
+def _load_app(bento: Path) -> Any:
+    """The ASGI application of a service."""
+    return _load_bento(bento) if (bento / "bento.yaml").is_file() else _load_plain(bento)
+
+
+def _load_plain(bento: Path) -> Any:
+    """A service that runs without BentoML."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s [%(levelname)s] %(message)s")
+    sys.path.insert(0, str(bento / "src"))
+    return importlib.import_module("service").app
+
+
+def _load_bento(bento: Path) -> Any:
     """BentoML's application, prepared as BentoML's own worker does."""
     from _bentoml_impl.loader import load
     from bentoml._internal.container import BentoMLContainer
@@ -63,7 +82,7 @@ def _load_app(bento: str) -> Any:
     from bentoml._internal.log import configure_server_logging
 
     configure_server_logging()
-    service = load(bento, standalone_load=True)
+    service = load(str(bento), standalone_load=True)
     BentoMLContainer.development_mode.set(False)
     server_context.service_type = "entry_service"
     server_context.service_name = service.name
