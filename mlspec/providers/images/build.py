@@ -1,0 +1,130 @@
+"""Makes the image of a release, unless there is one: a staged release in, a pinned name out.
+
+What was made is kept beside the releases, so that the next target takes the very same image::
+
+    .mlspec/images/<inputs12>/image.json   name with digest, and what built it
+    .mlspec/images/<inputs12>/sbom.json    its bill of materials
+
+`inputs` is the digest of the recipe and of every file in it. The image's tag has it, so another
+machine finds the image in the registry and takes it too: what was judged is never built again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlspec.atomic import make_own_folder
+from mlspec.compilers.containerfile import APP, FILE, INPUTS, compile_containerfile
+from mlspec.fingerprint import digest_of
+from mlspec.providers.images.bom import LIST_CODE, render_bom
+from mlspec.providers.images.builder import Builder, find_builder
+
+RECORD, BOM = "image.json", "sbom.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What an image is made of. `app` is the folder with the service's files, `commit` may be
+    unknown, `epoch` (seconds) stands for the time in which it was made."""
+
+    deployment: str
+    model: str
+    version: int
+    commit: str
+    app: Path
+    base: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """An image in a registry: `reference` is its name with its digest."""
+
+    reference: str
+    bom: Path
+
+
+def ensure_image(root: Path, recipe: Recipe, repository: str, auth_env: str | None) -> Built:
+    """The image of a recipe in a registry: the one that is known, or there, else a new one."""
+    inputs = _inputs(recipe)
+    name = f"{repository}/{recipe.deployment}"
+    folder = make_own_folder(root, "images") / inputs[:12]
+    if known := _known(folder, name):
+        return known
+    builder = find_builder(auth_env)
+    tag = f"{name}:v{recipe.version}-{inputs[:12]}"
+    digest = builder.pull(tag, inputs, INPUTS)
+    if digest is None:
+        with tempfile.TemporaryDirectory(prefix="mlspec-image-") as staging:
+            _stage(Path(staging), recipe, inputs)
+            builder.build(Path(staging), tag, recipe.epoch)
+        digest = builder.push(tag)
+    return _keep(folder, builder, recipe, tag, f"{name}@{digest}")
+
+
+def _inputs(recipe: Recipe) -> str:
+    """Digest of the recipe's text and of each file that it takes."""
+    files = {path.relative_to(recipe.app).as_posix(): _sha256(path) for path in _files(recipe.app)}
+    text = _text(recipe, "")
+    return digest_of({"recipe": text, "files": files, "epoch": recipe.epoch})
+
+
+def _text(recipe: Recipe, inputs: str) -> str:
+    labels = {
+        "dev.mlspec.deployment": recipe.deployment,
+        "dev.mlspec.model": recipe.model,
+        "org.opencontainers.image.revision": recipe.commit,
+        "org.opencontainers.image.title": recipe.deployment,
+        "org.opencontainers.image.version": str(recipe.version),
+        INPUTS: inputs,
+    }
+    return compile_containerfile(f"deployment.{recipe.deployment}", recipe.base, labels)
+
+
+def _stage(folder: Path, recipe: Recipe, inputs: str) -> None:
+    """Only the files of the release, readable by all, whatever their modes are here."""
+    for path in _files(recipe.app):
+        copy = folder / APP / path.relative_to(recipe.app)
+        copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+        copy.chmod(0o644)
+    (folder / FILE).write_text(_text(recipe, inputs), encoding="utf-8")
+    for path in (folder / APP, *(each for each in (folder / APP).rglob("*") if each.is_dir())):
+        path.chmod(0o755)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _known(folder: Path, name: str) -> Built | None:
+    try:
+        kept: Mapping[str, str] = json.loads((folder / RECORD).read_bytes())
+        reference = kept["reference"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not reference.startswith(f"{name}@") or not (folder / BOM).is_file():
+        return None
+    return Built(reference, folder / BOM)
+
+
+def _keep(folder: Path, builder: Builder, recipe: Recipe, tag: str, reference: str) -> Built:
+    packages = [tuple(each) for each in json.loads(builder.run_python(tag, LIST_CODE))]
+    name, _, digest = reference.rpartition("@")
+    about = {"name": name, "version": str(recipe.version), "digest": digest}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / BOM).write_text(render_bom(about, packages), encoding="utf-8")
+    kept = {"reference": reference, "tag": tag, "builder": builder.name}
+    (folder / RECORD).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    return Built(reference, folder / BOM)
