@@ -38,6 +38,7 @@ SECTIONS = {
     "Models with a matrix": range(80, 90),
     "Formats of artifacts": range(90, 95),
     "Targets": range(95, 100),
+    "Rollouts": range(100, 105),
     "Files that the spec names and the repository lacks": range(600, 610),
 }
 """What codes are about, and their numbers."""

@@ -14,7 +14,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mlspec.spec.paths import RepositoryPath
-from mlspec.spec.quantities import Bytes, Price, Seconds
+from mlspec.spec.quantities import (
+    Bytes,
+    Latency,
+    Price,
+    Seconds,
+    Share,
+    write_seconds,
+    write_share,
+)
 from mlspec.spec.windows import Window
 
 
@@ -419,6 +427,50 @@ class ServiceMetrics(Section):
         return buckets
 
 
+class AbortIf(Section):
+    """What ends a rollout: the new release goes back when it is certain that a limit is broken."""
+
+    error_rate: Share | None = None
+    """More of its answers than this have a status of 500 or above, for example 1%."""
+    latency_p50: Latency | None = None
+    """Half of its answers take longer than this."""
+    latency_p95: Latency | None = None
+    """More than 5% of its answers take longer."""
+    latency_p99: Latency | None = None
+    """More than 1% of its answers take longer, for example 100ms."""
+    prediction_drift: float | None = Field(default=None, gt=0, le=10)
+    """Its predictions differ more from those of what served before, as a population stability
+    index: by custom 0.1 is little and 0.25 is much."""
+
+
+class Rollout(Section):
+    """How a new release takes over from the one that serves."""
+
+    strategy: Literal["blue-green", "canary"]
+    """`canary`: it gets a share of requests, in steps; `blue-green`: all at once, and the one
+    before is kept ready until it is judged."""
+    steps: tuple[Share, ...] = ()
+    """Of `canary`: its shares, for example [10%, 50%]; all follows."""
+    bake: Seconds = 600.0
+    """How long each step takes at least; 10m unless it is said."""
+    min_requests: int = Field(default=100, ge=0, le=10_000_000)
+    """How many requests the new release must have had in each step."""
+    wait: Seconds | None = None
+    """Go back if a step is in doubt for so long after it was baked; without it, wait on."""
+    abort_if: AbortIf = AbortIf()
+    """Limits; one that can not be told yet is waited for."""
+
+    @property
+    def splits(self) -> bool:
+        """Whether two releases answer at the same time."""
+        return self.strategy == "canary"
+
+    def __str__(self) -> str:
+        """`canary: 10% → 50% → 100%, bake 10m`."""
+        shares = [write_share(share) for share in (*self.steps, 1.0)]
+        return f"{self.strategy}: {' → '.join(shares)}, bake {write_seconds(self.bake)}"
+
+
 class Deployment(Section):
     """A model that answers requests on targets."""
 
@@ -437,6 +489,8 @@ class Deployment(Section):
     metrics: ServiceMetrics = ServiceMetrics()
     smoke: tuple[Smoke, ...] = ()
     """Requests that a new release must answer before it gets traffic."""
+    rollout: Rollout | None = None
+    """How a new release takes over; without it at once, when it is ready and answers `smoke`."""
     capture: Capture | None = None
     """Keep predictions and their inputs, which may be personal data."""
 

@@ -19,7 +19,7 @@ KEYS: tuple[str, ...] = (
     "targets.*.approvals",
     "deployments.*.capture.keep",
     "deployments.*.challenger",
-    "deployments.*.rollout",
+    "deployments.*.rollout.abort_if.query",
     "ci.gitlab",
     "policy.approvers",
     "policy.branches",

@@ -21,6 +21,7 @@ from mlspec.spec.checks import (
     paths,
     pipelines,
     references,
+    rollouts,
     targets,
     values,
     versions,
@@ -57,6 +58,7 @@ def check_head(spec: Spec) -> Iterator[Problem]:
     """Every problem of what is not a model."""
     yield from paths.check(spec)
     yield from values.check(spec)
+    yield from rollouts.check(spec)
     yield from targets.check(spec)
     for name, dataset in spec.datasets.items():
         yield from names.check_tags(dataset.tags, ("datasets", name))

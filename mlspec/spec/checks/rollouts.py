@@ -1,0 +1,55 @@
+"""Rollouts: steps that rise, and only on targets that can take a release into service in steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mlspec.spec.models import Deployment, Spec
+from mlspec.spec.quantities import write_share
+from mlspec.spec.tree import Path, Problem
+
+KINDS = frozenset({"local"})
+"""Of targets with rollouts."""
+
+
+def check(spec: Spec) -> Iterator[Problem]:
+    """Every problem of the rollouts of a spec."""
+    for name, deployment in spec.deployments.items():
+        if deployment.rollout is not None:
+            at = ("deployments", name, "rollout")
+            yield from _steps(deployment, at)
+            yield from _targets(deployment, spec, at)
+
+
+def _steps(deployment: Deployment, at: Path) -> Iterator[Problem]:
+    assert deployment.rollout is not None
+    steps = deployment.rollout.steps
+    if not deployment.rollout.splits:
+        if steps:
+            message = "`blue-green` has no steps: all requests change over at once"
+            yield Problem("MLS100", (*at, "steps"), message, "leave `steps` out, or use `canary`")
+        return
+    if not steps:
+        message = "a canary needs the shares that it gets"
+        yield Problem("MLS100", at, message, "add `steps`, for example [10%, 50%]", True)
+    before = 0.0
+    for index, share in enumerate(steps):
+        if share <= before:
+            message = f"{write_share(share)} is not more than {write_share(before)} before it"
+            hint = "write rising shares, for example [10%, 50%]"
+            yield Problem("MLS100", (*at, "steps", index), message, hint)
+        elif share >= 1:
+            hint = "leave it out: after the last step it gets all requests"
+            message = "100% leaves nothing to compare with"
+            yield Problem("MLS100", (*at, "steps", index), message, hint)
+        before = max(before, share)
+
+
+def _targets(deployment: Deployment, spec: Spec, at: Path) -> Iterator[Problem]:
+    for name in deployment.targets:
+        target = spec.targets.get(name)
+        if target is not None and target.kind not in KINDS:
+            message = f"target `{name}` is of kind {target.kind}, which has no rollouts yet"
+            hint = "leave `rollout` out, or deploy to a target of kind local"
+            yield Problem("MLS101", at, message, hint, True)
+            return
