@@ -26,6 +26,7 @@ from typing import Protocol
 from mlspec.agenda import Agenda
 from mlspec.errors import Interrupted, MlspecError, unusable
 from mlspec.executors.capacity import Machine
+from mlspec.executors.registry import executor_name
 from mlspec.executors.slots import ELSEWHERE, NOTHING, ONE_JOB, Claim, Slots
 from mlspec.ledger.records import Record
 from mlspec.plan import Action, Outcome, Plan, Report, Status, Step
@@ -205,7 +206,7 @@ class _Apply:
             return self._light
         resource = self._context.desired.get(StageResource, step.address)
         model = self._context.desired.get(ModelResource, f"model.{resource.model}").model
-        if resource.stage.executor or model.executor:
+        if executor_name(resource.stage, model) is not None:
             return ELSEWHERE
         return self._slots.here(resource.stage.resources)
 

@@ -184,6 +184,45 @@ def adopt(
 
 
 @app.command()
+def fetch(
+    context: typer.Context,
+    url: Annotated[str | None, typer.Option(help="https://HOST/FILE")] = None,
+    git: Annotated[
+        str | None, typer.Option(help="A Git repository, with --rev and --path.")
+    ] = None,
+    rev: Annotated[str | None, typer.Option(help="A tag of it, or a whole commit.")] = None,
+    hf_folder: Annotated[str | None, typer.Option(help="A snapshot of Hugging Face, here.")] = None,
+    oci: Annotated[str | None, typer.Option(help="HOST/REPOSITORY of a registry.")] = None,
+    path: Annotated[str | None, typer.Option(help="The file in it.")] = None,
+    unpack: Annotated[str | None, typer.Option(help="What comes is an archive: tar, zip.")] = None,
+    token_env: Annotated[
+        str | None, typer.Option(help="The variable that holds a token.", metavar="NAME")
+    ] = None,
+    digest: Annotated[str, typer.Option(help="What it must be: sha256:...")] = "",
+    to: Annotated[str, typer.Option(help="Where to put it; needs --digest.")] = "",
+    max_bytes: Annotated[int | None, typer.Option(help="The most that is fetched.", min=1)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a model that others made, or tell its digest.
+
+    With --to, it has to be what --digest says, or nothing is kept: that is what the stage `fetch`
+    of a model with `from` runs. Without, what to write into the spec is printed.
+    """
+    if to and not digest:
+        raise typer.BadParameter("--to needs --digest; without both, the digest is told")
+    if unpack not in (None, "tar", "zip"):
+        raise typer.BadParameter("--unpack is tar or zip")
+    from mlspec.commands.fetch import run_fetch
+    from mlspec.spec.models import Origin
+
+    said = {"url": url, "git": git, "rev": rev, "hf-folder": hf_folder, "oci": oci, "path": path}
+    said |= {"unpack": unpack, "token_env": token_env, "digest": digest, "licence": "unknown"}
+    origin = Origin.model_validate(said)
+    done = run_fetch(context.obj, _console(), origin, to=to, most=max_bytes, as_json=as_json)
+    raise typer.Exit(done)
+
+
+@app.command()
 def validate(context: typer.Context, as_json: AsJson = False) -> None:
     """Check the spec and report every problem at once.
 

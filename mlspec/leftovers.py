@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from mlspec.atomic import OWN
+from mlspec.fetching.sink import STAGING
 from mlspec.git import Git
 
 _OURS = re.compile(r"\.mlspec-([a-z0-9_]{8}\.tmp|[0-9a-f]{16}(\d+|\.tmp))")
@@ -33,6 +36,7 @@ def find_leftovers(root: Path, git: Git, storage: Path | None = None) -> Iterato
 
 def remove_leftovers(root: Path, git: Git, storage: Path | None = None) -> None:
     """Take away what is left, and what may be."""
+    shutil.rmtree(root / OWN / STAGING, ignore_errors=True)
     for path in find_leftovers(root, git, storage):
         with suppress(OSError):
             path.unlink()

@@ -43,7 +43,7 @@ from mlspec.resources import (
 )
 from mlspec.spec.flows import Flows
 from mlspec.spec.load import Loaded
-from mlspec.spec.models import Dataset, Deployment, Model, Spec, Stage
+from mlspec.spec.models import Dataset, Deployment, Fetch, Model, Spec, Stage
 from mlspec.spec.moves import Renames, renames_of
 from mlspec.spec.paths import parents
 from mlspec.spec.repeated import Repeated
@@ -251,12 +251,13 @@ class Resolver:
             model,
             stages=tuple(f"stage.{name}.{stage}" for stage in sorted(model.stages)),
             gates=tuple(f"gate.{name}.{gate}" for gate in sorted(model.gates)),
-            files=self.storage if model.from_ is not None else (),
+            files=self.storage if model.from_ is not None and model.from_.mlflow else (),
+            code=tuple(self.serving_code(name, model)),
         )
 
     def check_taken(self, name: str, model: Model) -> None:
         """An artifact that others made is the one that the spec names, or in storage."""
-        if model.from_ is None or model.artifact is None:
+        if model.from_ is None or model.from_.mlflow is None or model.artifact is None:
             return
         path, digest = model.artifact.path, model.from_.digest
         sha256 = self.worktree.sha256(path)
@@ -314,7 +315,7 @@ class Resolver:
             found.setdefault(path, self.input(path, f"stage.{model}.{name}", given))
         for path in code:
             found.setdefault(path, self.known(path, DependencyKind.CODE))
-        if requirements is not None:
+        if requirements is not None and not isinstance(stage, Fetch):
             known = self.known(requirements, DependencyKind.REQUIREMENTS)
             found.setdefault(requirements, known)
         yield from (found[path] for path in sorted(found))

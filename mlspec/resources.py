@@ -136,8 +136,13 @@ class ModelResource:
 
     @property
     def source(self) -> dict[str, str] | None:
-        """Where the artifact was taken from, with its digest and licence, if others made it."""
-        return self.model.from_.model_dump() if self.model.from_ is not None else None
+        """Where the artifact comes from, with its digest and licence, if others made it."""
+        return self.model.from_.record if self.model.from_ is not None else None
+
+    @property
+    def brought(self) -> bool:
+        """Whether others made the artifact, and no stage fetches it: people have put it there."""
+        return self.model.from_ is not None and self.model.from_.mlflow is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ def _take(
         )
     if known is not None and known.from_ is not None and not _is_same_model(known, said_by):
         raise MlspecError(
-            f"model.{name} was taken from {known.from_.mlflow}",
+            f"model.{name} was taken from {known.from_.place}",
             hint="give what is taken over another name: --name",
         )
     if known is None and name in taken and flavour.format:
@@ -154,7 +154,7 @@ def _take(
 
 def _is_same_model(known: Model, source: str) -> bool:
     assert known.from_ is not None
-    return known.from_.mlflow.rpartition("/")[0] == source.rpartition("/")[0]
+    return (known.from_.mlflow or "").rpartition("/")[0] == source.rpartition("/")[0]
 
 
 def _known(loaded: Loaded | None, taken: _Taken) -> Model | None:

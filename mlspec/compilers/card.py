@@ -60,9 +60,11 @@ def _facts(model: Model, card: Card) -> Iterator[str]:
     if model.artifact:
         facts.append(f"- **Artifact:** {code(model.artifact.path)} ({model.artifact.format})")
     if model.from_:
-        facts.append(f"- **Made by others:** {code(model.from_.mlflow)} (MLflow)")
+        how = " (MLflow)" if model.from_.mlflow else ""
+        facts.append(f"- **Made by others:** {code(model.from_.place)}{how}")
         facts.append(f"- **Digest:** {code(model.from_.digest)}")
-        facts.append(f"- **Licence:** {escape(model.from_.licence)}")
+        text = f", {code(model.from_.licence_url)}" if model.from_.licence_url else ""
+        facts.append(f"- **Licence:** {escape(model.from_.licence)}{text}")
     if facts:
         yield "\n".join(facts)
 

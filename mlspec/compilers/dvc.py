@@ -19,7 +19,7 @@ from typing import Any
 
 from mlspec.compilers.generated import GeneratedFile, header
 from mlspec.plan import canonical_json
-from mlspec.spec.models import Dataset, Model, Python, Stage, Storage
+from mlspec.spec.models import Dataset, Fetch, Model, Python, Stage, Storage
 
 SPEC = "mlspec.yaml"
 
@@ -82,7 +82,9 @@ def stage_paths(
 
 def stage_params(python: Python, name: str, stage: Stage) -> dict[str, Any]:
     """The values of the params file that are part of the stage's fingerprint, by key."""
-    values: dict[str, Any] = {"python": {"version": python.version}}
+    values: dict[str, Any] = {}
+    if not isinstance(stage, Fetch):
+        values["python"] = {"version": python.version}
     if stage.params:
         values[name] = _plain(stage.params)
     return values
@@ -108,7 +110,10 @@ def compile_pipeline(
         values = stage_params(python, key, stage)
         params |= values
         paths = stage_paths(
-            stage, datasets=datasets, code=code.get(key, ()), requirements=requirements
+            stage,
+            datasets=datasets,
+            code=code.get(key, ()),
+            requirements=None if isinstance(stage, Fetch) else requirements,
         )
         body = {
             "cmd": stage_command(stage),

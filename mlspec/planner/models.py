@@ -166,7 +166,7 @@ def _register(
     elif candidate is not None and candidate.version is not None:
         reason = f"version {candidate.version} is judged by other gates than before"
     elif resource.model.from_ is not None:
-        reason = f"a new version, taken from {resource.model.from_.mlflow}"
+        reason = f"a new version, taken from {resource.model.from_.place}"
         reason += ", if no gate fails" if resource.gates else "; the model has no gates"
     elif resource.gates:
         reason = "a new version, if no gate fails"

@@ -13,6 +13,8 @@ from mlspec.plan import Action, Consequence, Estimate, FieldChange, Step
 from mlspec.planner.facts import Facts
 from mlspec.planner.reasons import compare_run, reason_of
 from mlspec.resources import Dependency, ModelResource, ObservedStage, StageResource
+from mlspec.spec.models import Fetch
+from mlspec.spec.quantities import write_bytes
 
 _NOTHING = ObservedStage(entry=None, outputs={})
 
@@ -157,12 +159,23 @@ def _last(facts: Facts, resource: StageResource) -> Mapping[str, object] | None:
 
 
 def _never(facts: Facts, resource: StageResource) -> str:
+    if isinstance(resource.stage, Fetch):
+        return _not_fetched(facts, resource)
     return "never run" if _last(facts, resource) is None else "no run of this fingerprint is known"
+
+
+def _not_fetched(facts: Facts, resource: StageResource) -> str:
+    origin = facts.desired.get(ModelResource, f"model.{resource.model}").model.from_
+    assert origin is not None
+    most = write_bytes(origin.max_size) if origin.max_size else "8GiB"
+    return f"not fetched yet: {origin.place}, {origin.digest[:19]}, at most {most}"
 
 
 def _cost(facts: Facts, resource: StageResource) -> Consequence:
     """Stages that the artifact is made by retrain; those that come after it re-evaluate."""
     model = facts.desired.get(ModelResource, f"model.{resource.model}")
+    if model.model.from_ is not None:
+        return Consequence.REEVALUATE  # others trained it
     if model.artifact is None:
         return Consequence.RETRAIN
     trains = _makers(facts, model, model.artifact.path)

@@ -123,7 +123,7 @@ def _artifact(
     if resource.artifact is None:
         return None, None
     path = resource.artifact.path
-    if resource.taken is not None:
+    if resource.brought and resource.taken is not None:
         md5 = _keep_taken(resource.address, path, resource.taken, context)
     else:
         md5 = _bring_made(resource, path, context)

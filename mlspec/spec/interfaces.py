@@ -33,7 +33,7 @@ class Face(NamedTuple):
     stages: Mapping[str, StageFace]
     artifact: str | None
     taken: bool
-    """The artifact was made by others: no stage may write it."""
+    """The artifact was made by others, and was brought by hand: no stage may write it."""
     executor: str | None
     owner: str
     tags: tuple[str, ...]
@@ -57,14 +57,14 @@ def face_of(model: Model, written: Mapping[str, Any]) -> Face:
     """The face of `model`; `written` is the plain data that it was made of."""
     stages = {}
     for name, stage in model.stages.items():
-        given = written["stages"][name].get("inputs", ())
+        given = written.get("stages", {}).get(name, {}).get("inputs", ())
         inputs = tuple(map(_mark, stage.inputs, given))
         stages[name] = StageFace(
             inputs, stage.outputs, stage.code, stage.metrics, stage.predictions, stage.executor
         )
     artifact = model.artifact.path if model.artifact else None
     gates = tuple(model.gates)
-    taken = model.from_ is not None
+    taken = model.from_ is not None and model.from_.mlflow is not None
     return Face(stages, artifact, taken, model.executor, model.owner, model.tags, gates)
 
 

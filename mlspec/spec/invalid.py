@@ -57,6 +57,9 @@ def explain(error: ErrorDetails, top: Node) -> Problem:
     if kind == "missing":
         message = f"`{path[-1]}` is missing"
         example = "1" if path == ("mlspec",) else "..."
+        if path[-2:] == ("from", "digest"):
+            hint = "add `digest: sha256:...`: `mlspec fetch` with the same source tells it"
+            return Problem("MLS011", path, message, hint)
         return Problem("MLS011", path, message, f"add `{path[-1]}: {example}`")
     if path == ("mlspec",):
         hint = "this mlspec reads version 1 of the language: write `mlspec: 1`"
@@ -127,7 +130,7 @@ def fields_at(path: Path) -> tuple[str, ...]:
 
 def _inner(kind: Any, step: str | int) -> Any:
     if _is_section(kind):
-        field = kind.model_fields.get(step)
+        field = next((f for n, f in kind.model_fields.items() if (f.alias or n) == step), None)
         return _bare(field.annotation) if field else None
     if get_origin(kind) in (Mapping, tuple):
         inner = get_args(kind)

@@ -112,8 +112,8 @@ def _polish(definition: dict[str, Any], described: dict[str, str]) -> None:
             (only,) = (arm for arm in field.pop("anyOf") if arm != {"type": "null"})
             field.pop("default", None)
             field.update(only)
-        if key in described:
-            field["description"] = described[key]
+        if text := described.get(key) or described.get(key.replace("-", "_")):
+            field["description"] = text
         if key in _NAMED and field.get("type") == "object":
             field["propertyNames"] = {"pattern": f"^{PATTERN.pattern}$"}
 
