@@ -633,6 +633,29 @@ def logs(
 
 
 @app.command()
+def serve(
+    context: typer.Context,
+    model: Model,
+    version: ModelVersion = None,
+    working_tree: WorkingTree = False,
+    port: Annotated[
+        int, typer.Option("--port", "-p", min=0, max=65535, help="Else any that is free.")
+    ] = 0,
+) -> None:
+    """Serve a model here until Ctrl-C, with a page to try rows. Needs no deployment.
+
+    What answers POST /predict is the service that a deployment would have. Only this machine can
+    reach it, nothing is recorded, and nothing is left afterwards.
+    """
+    from mlspec.commands.serve import ServeOptions
+    from mlspec.commands.serve import serve as command
+    from mlspec.commands.staging import Wanted
+
+    options = ServeOptions(Wanted(model, version, working_tree), port)
+    raise typer.Exit(command(context.obj, _console(), options))
+
+
+@app.command()
 def predict(
     context: typer.Context,
     model: Model,

@@ -212,7 +212,7 @@ def _tell(problem: Problem) -> str:
 async def _score(
     staged: Staged, folder: Path, options: PredictOptions, outcomes: _Outcomes
 ) -> None:
-    types = {column["name"]: column["type"] for column in staged.signature["columns"]}
+    types = {column["name"]: column for column in staged.signature["columns"]}
     rows = read_rows(options.file, types)
     async with serve_release(staged.release, folder) as private:
         # In a thread: reading and asking wait, and a signal must be heard meanwhile.

@@ -20,8 +20,8 @@ from mlspec.errors import MlspecError, unusable
 LONGEST_FIELD = 10 * 2**20
 INTEGER = re.compile(r"[+-]?[0-9]{1,30}")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-Types = Mapping[str, str]
-"""By column of the model: number, integer, string or boolean."""
+Types = Mapping[str, Mapping[str, Any]]
+"""By name, the columns of the model as its signature has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def _split(number: int, row: Mapping[str, Any], types: Types) -> Row:
 
 def _read_csv(path: Path, types: Types, delimiter: str = ",") -> Iterator[Row]:
     csv.field_size_limit(LONGEST_FIELD)
-    convert = {name: CONVERT[types.get(name, "string")] for name in types}
+    convert = {name: _converter(column) for name, column in types.items()}
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file, delimiter=delimiter)
         try:
@@ -103,6 +103,14 @@ def _check_columns(path: Path, header: Sequence[str], types: Types) -> None:
             f"{path.name} lacks what the model takes: {', '.join(missing[:5])}{more}",
             hint=f"its first line names the columns; here these: {here}",
         )
+
+
+def _converter(column: Mapping[str, Any]) -> Callable[[str], Any]:
+    """What makes a value of a cell; an empty one is none, where the model knows what to do then."""
+    convert = CONVERT[column["type"]]
+    if column.get("missing"):
+        return lambda text: convert(text) if text else None
+    return convert
 
 
 def _integer(text: str) -> Any:
