@@ -702,6 +702,29 @@ def predict(
 
 
 @app.command()
+def bench(
+    context: typer.Context,
+    deployment: Deployment,
+    connections: Annotated[
+        str, typer.Option(metavar="N,...", help="How many ask at once; one after the other.")
+    ] = "1,16",
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long with each number.")] = 10.0,
+    rows: Annotated[int, typer.Option(min=1, max=1000, help="Rows of each request.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how fast a deployment that runs here answers, and its CPU time for each request.
+
+    Sends its smoke rows, or else the example of what the model takes. These requests are not
+    captured; in /metrics they count like others. Exit code 1 if one was not answered with 200.
+    """
+    from mlspec.commands.bench import BenchOptions
+    from mlspec.commands.bench import bench as command
+
+    options = BenchOptions(connections, seconds, rows, as_json)
+    raise typer.Exit(command(context.obj, _console(), deployment, options))
+
+
+@app.command()
 def gc(
     context: typer.Context,
     keep_days: Annotated[
