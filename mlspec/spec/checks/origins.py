@@ -149,8 +149,11 @@ def _details(origin: Origin, at: Path) -> Iterator[Problem]:
     }
     for key, others in goes_with.items():
         if getattr(origin, key) is not None and not any(getattr(origin, each) for each in others):
-            named = " or ".join(f"`{each.replace('_', '-')}`" for each in others)
-            yield Problem("MLS078", (*at, key), f"`{key}` goes with {named}")
+            named = ", ".join(f"`{each.replace('_', '-')}`" for each in others)
+            hint = (
+                "for a file of an archive, `unpack: zip` or `unpack: tar`" if key == "path" else ""
+            )
+            yield Problem("MLS078", (*at, key), f"`{key}` goes with {named}", hint)
     if origin.unpack is not None and origin.path is None:
         hint = "add `path: ...`: the file in the archive"
         yield Problem("MLS078", at, "`unpack` needs `path`", hint, on_key=True)
