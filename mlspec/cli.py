@@ -486,6 +486,31 @@ def show(
 
 
 @app.command()
+def trace(
+    context: typer.Context,
+    identity: Annotated[
+        str, typer.Argument(metavar="ID", help="The `id` of an answer, or its x-request-id.")
+    ],
+    captures: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="Look there too, as for captures of another machine."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find a prediction in captures, and what made it.
+
+    From the id of an answer to its rows, the version that answered, who deployed that and when, and
+    the version's commit, stages, data and verdicts. Needs `capture` in the deployment.
+    """
+    from mlspec.commands.trace import trace as command
+
+    folders = [context.obj / folder for folder in captures or ()]
+    raise typer.Exit(
+        command(context.obj, _console(), identity=identity, folders=folders, as_json=as_json)
+    )
+
+
+@app.command()
 def doctor(
     context: typer.Context,
     executor: Annotated[

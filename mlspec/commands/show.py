@@ -27,7 +27,7 @@ def show(start: Path, console: Console, *, address: str, as_json: bool) -> int:
     if as_json:
         console.say_json(shown)
     else:
-        for line in _lines(shown, ""):
+        for line in nested_lines(shown, ""):
             console.say(line)
     return 0
 
@@ -60,7 +60,7 @@ def _describe(address: str, recorded: Recorded, fingerprints: Mapping[str, str])
         case "model", [name, number] if number.isdigit():
             version = recorded.version(name, int(number))
             if version is not None:
-                return _lineage(version, recorded)
+                return describe_version(version, recorded)
         case "stage", [_] if "." in rest:
             model, _, stage = rest.partition(".")
             now = fingerprints.get(address)
@@ -73,7 +73,7 @@ def _describe(address: str, recorded: Recorded, fingerprints: Mapping[str, str])
             deployed = recorded.deployed(address)
             if deployed is not None:
                 version = recorded.version(deployed.model, deployed.version)
-                lineage = _lineage(version, recorded) if version else None
+                lineage = describe_version(version, recorded) if version else None
                 return {"address": address, **deployed.model_dump(mode="json"), "serves": lineage}
         case "deployment", [name]:
             ours = [a for a in recorded.deployments() if a.startswith(f"{address}@")]
@@ -98,7 +98,7 @@ def _model(name: str, recorded: Recorded, now: str | None) -> dict[str, Any]:
         "address": f"model.{name}",
         "retired": state.retired,
         "candidate": candidate.model_dump(mode="json") if candidate else None,
-        "versions": [_lineage(version, recorded) for version in recorded.versions(name)],
+        "versions": [describe_version(version, recorded) for version in recorded.versions(name)],
     }
 
 
@@ -117,7 +117,7 @@ def _gate(address: str, recorded: Recorded, fingerprints: Mapping[str, str]) -> 
     }
 
 
-def _lineage(version: Version, recorded: Recorded) -> dict[str, Any]:
+def describe_version(version: Version, recorded: Recorded) -> dict[str, Any]:
     """Version, artifact, stage fingerprints, data digests, commit, verdicts."""
     stages = {}
     for stage, fingerprint in sorted(version.stages.items()):
@@ -146,19 +146,19 @@ def _lineage(version: Version, recorded: Recorded) -> dict[str, Any]:
     }
 
 
-def _lines(value: Any, indent: str) -> list[str]:
+def nested_lines(value: Any, indent: str) -> list[str]:
     """Nested data as indented `key: value` lines, and a dash for each item of a list."""
     lines: list[str] = []
     if isinstance(value, list):
         for item in value:
-            first, *rest = _lines(item, f"{indent}  ") or ["none"]
+            first, *rest = nested_lines(item, f"{indent}  ") or ["none"]
             lines += [f"{indent}- {first.lstrip()}", *rest]
         return lines
     if not isinstance(value, dict):
         return [f"{indent}{escape(_text(value))}"]
     for key, inner in value.items():
         if isinstance(inner, dict | list) and inner:
-            lines += [f"{indent}{escape(str(key))}:", *_lines(inner, f"{indent}  ")]
+            lines += [f"{indent}{escape(str(key))}:", *nested_lines(inner, f"{indent}  ")]
         else:
             lines.append(f"{indent}{escape(str(key))}: {escape(_text(inner))}")
     return lines

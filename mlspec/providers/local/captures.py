@@ -1,0 +1,64 @@
+"""Finds a prediction in what deployments captured: files of lines of JSON, of up to a GiB together.
+
+The files are looked through for the id as it stands in a line, and only lines that have it are
+parsed.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlspec.providers.local.rundir import CAPTURE, list_runs
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A row of a request; `source` is where it was found: a deployment's address, or a folder."""
+
+    source: str
+    path: Path
+    line: dict[str, Any]
+
+
+def capture_folders(root: Path) -> dict[str, Path]:
+    """By the address of a deployment, where it captures in this checkout."""
+    folders = ((f"deployment.{run_dir.name}", run_dir / CAPTURE) for run_dir in list_runs(root))
+    return {address: folder for address, folder in folders if folder.is_dir()}
+
+
+def capture_files(folder: Path) -> list[Path]:
+    """The oldest first, by their names."""
+    return sorted(folder.rglob("*.jsonl"))
+
+
+def find_captured(source: str, paths: Iterable[Path], identity: str) -> Iterator[Captured]:
+    """The rows of the request with this id."""
+    needle = b'"id":' + json.dumps(identity, ensure_ascii=False).encode()
+    for path in paths:
+        for data in _lines_with(path, needle):
+            with suppress(ValueError):  # what is being written may end within a line
+                line = json.loads(data)
+                if isinstance(line, dict) and line.get("id") == identity:
+                    yield Captured(source, path, line)
+
+
+def _lines_with(path: Path, needle: bytes) -> Iterator[bytes]:
+    # One that was taken away meanwhile holds nothing, and nothing can be mapped of an empty one.
+    with (
+        suppress(OSError, ValueError),
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        at = content.find(needle)
+        while at >= 0:
+            begin = content.rfind(b"\n", 0, at) + 1
+            end = content.find(b"\n", at)
+            end = len(content) if end < 0 else end
+            yield content[begin:end]
+            at = content.find(needle, end)
