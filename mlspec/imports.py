@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Iterator, Sequence, Set
 from itertools import pairwise
 
-from mlspec.modules import Modules
+from mlspec.modules import INSTALLED, Modules
 from mlspec.worktree import Worktree
 
 _PYTHON = re.compile(r"(?:python|pypy)[0-9.]*")
@@ -46,6 +46,23 @@ def trace_code(
     for pattern in extra:
         trace.modules.found.update(_files_named(pattern, tree))
     return tuple(sorted(trace.modules.found))
+
+
+def trace_class(name: str, tree: Worktree, extra: Sequence[str] = ()) -> tuple[str, ...]:
+    """The files that `module:Class` needs to be imported, with those that `extra` names.
+
+    Nothing if the module is not one of the repository.
+    """
+    module = name.partition(":")[0]
+    modules = Modules(tree)
+    modules.code(f"import {module}", "", ())
+    path = module.replace(".", "/")
+    own = (f"{path}.py", f"{path}/__init__.py")
+    if modules.found.isdisjoint(posixpath.join(root, file) for root in INSTALLED for file in own):
+        return ()
+    for pattern in extra:
+        modules.found.update(_files_named(pattern, tree))
+    return tuple(sorted(modules.found))
 
 
 class _Trace:

@@ -28,7 +28,7 @@ from mlspec.compilers.generated import GeneratedFile
 from mlspec.compilers.gitattributes import compile_gitattributes, merge_block
 from mlspec.compilers.github import compile_github
 from mlspec.errors import Diagnostic, SpecError
-from mlspec.imports import trace_code
+from mlspec.imports import trace_class, trace_code
 from mlspec.resources import (
     DatasetResource,
     Dependency,
@@ -255,6 +255,34 @@ class Resolver:
             code=tuple(self.serving_code(name, model)),
         )
 
+    def serving_code(self, name: str, model: Model) -> dict[str, str]:
+        """The md5 of each file of the class that answers for a model, by its path."""
+        artifact = model.artifact
+        if artifact is None or artifact.class_ is None:
+            return {}
+        address = f"model.{name}"
+        paths = trace_class(artifact.class_, self.worktree, artifact.code)
+        if not paths:
+            module = artifact.class_.partition(":")[0]
+            self.problem(
+                "MLS607",
+                f"the module {module} is not in this repository",
+                address,
+                "artifact.class",
+                "write it, or mend its name; it is looked for from the top and from src",
+            )
+        for given in artifact.code:
+            if not self.worktree.exists(given):
+                self.problem(
+                    "MLS603",
+                    f"code {given} does not exist",
+                    address,
+                    "artifact.code",
+                    "name a file or a folder of the repository",
+                )
+        found = {path: self.worktree.digest(path) for path in paths}
+        return {path: digest.md5 for path, digest in found.items() if digest is not None}
+
     def check_taken(self, name: str, model: Model) -> None:
         """An artifact that others made is the one that the spec names, or in storage."""
         if model.from_ is None or model.from_.mlflow is None or model.artifact is None:
@@ -350,6 +378,7 @@ class Resolver:
             model = self.spec.models[deployment.model]
             files = compile_bento(name, deployment, deployment.model, model, pins)
             yield from map(FileResource, files)
+            code = self.serving_code(deployment.model, model)
             for target_name in deployment.targets:
                 target = self.spec.targets[target_name]
                 yield DeploymentResource(
@@ -362,6 +391,7 @@ class Resolver:
                         **deployment.resources.model_dump(mode="json"),
                         "port": target.port,
                         "capture": deployment.capture and deployment.capture.model_dump(),
+                        **({"code": code} if code else {}),
                     },
                     files=tuple(f"file.{generated.path}" for generated in files),
                     after=tuple(self.spec.earlier(name, target_name)),

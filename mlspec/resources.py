@@ -120,6 +120,8 @@ class ModelResource:
     gates: tuple[str, ...]
     files: tuple[str, ...] = ()
     """Of a model that others made: generated files that it takes to have its artifact kept."""
+    code: tuple[str, ...] = ()
+    """The files of the class that answers, if the artifact has one."""
 
     @property
     def address(self) -> str:

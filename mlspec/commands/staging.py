@@ -11,7 +11,7 @@ from typing import Any
 from mlspec.compilers.bento import compile_bento
 from mlspec.dvc.client import Dvc
 from mlspec.errors import MlspecError
-from mlspec.formats import inspect_artifact
+from mlspec.formats import inspect_declared
 from mlspec.ledger.records import Version
 from mlspec.ledger.state import Recorded
 from mlspec.planner.quarantine import why_quarantined
@@ -73,9 +73,16 @@ def stage_wanted(project: Project, wanted: Wanted, folder: Path) -> Staged:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(file.text, encoding="utf-8")
     settings = {**deployment.resources.model_dump(mode="json"), "cpus": 1, "capture": None}
+    settings["code"] = project.resolver.serving_code(name, model)
     with waiting(f"building the service of {escape(name)}"):
         release = stage_release(
-            folder, folder / "services" / NAME, artifact, description, settings, 0
+            folder,
+            folder / "services" / NAME,
+            artifact,
+            description,
+            settings,
+            0,
+            code_root=project.root,
         )
     return Staged(release, description["signature"])
 
@@ -170,7 +177,8 @@ def _from_worktree(project: Project, name: str, model: Model) -> tuple[Path, dic
             hint="`mlspec apply` makes it, `mlspec pull` brings one that is known",
         )
     with waiting("looking at the artifact"):
-        signature = inspect_artifact(path, model.artifact.format)
+        code = project.resolver.serving_code(name, model)
+        signature = inspect_declared(model.artifact, project.root, code)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     return path, {

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from mlspec.compilers.generated import GeneratedFile, header
+from mlspec.compilers.naming import artifact_name
 from mlspec.compilers.templates import render_template
 from mlspec.compilers.yaml_text import render_yaml
 from mlspec.errors import MlspecError
@@ -21,14 +22,19 @@ from mlspec.spec.models import Deployment, Model
 
 TESTED = {
     "bentoml": "1.4.39",
+    "catboost": "1.2.10",
     "httptools": "0.9.0",
+    "joblib": "1.6.0",
+    "lightgbm": "4.7.0",
     "msgspec": "0.22.0",
     "numpy": "2.4.6",
     "onnxruntime": "1.31.1",
+    "pandas": "3.1.1",
     "scikit-learn": "1.9.1",
     "skops": "0.16.0",
     "uvicorn": "0.54.0",
     "uvloop": "0.23.0",
+    "xgboost-cpu": "3.2.0",
 }
 """The version of each package that a service is tested with; used where the user pins none."""
 
@@ -38,11 +44,20 @@ RUNTIMES = {
 }
 """What answers requests; BentoML brings a server, which is faster with httptools and uvloop."""
 PACKAGES = {
+    "catboost": ("catboost", "numpy"),
+    "joblib": ("joblib", "numpy", "scikit-learn"),
+    "lightgbm": ("lightgbm", "numpy"),
     "onnx": ("numpy", "onnxruntime"),
+    "python": ("numpy",),
     "skops": ("numpy", "scikit-learn", "skops"),
+    "xgboost": ("numpy", "xgboost-cpu"),
 }
-OPTIONAL = {"onnx": (), "skops": ("pandas",)}
+OPTIONAL = {"skops": ("pandas",)}
 """What a service uses if it is there; taken along if the user pins it."""
+OF_THE_USER = ("joblib", "python")
+"""Formats that may need anything: all that the user pins is taken along."""
+INSTEAD = {"xgboost-cpu": "xgboost"}
+"""Packages of one module; the first is smaller, the second is taken if the user pins it."""
 
 MAX_ROWS = 1000
 MAX_BYTES = 10 * 2**20
@@ -74,7 +89,10 @@ def compile_bento(
         )
     owner = f"deployment.{name}"
     kind = model.artifact.format
-    pins = _pins((*RUNTIMES[deployment.runtime], *PACKAGES[kind]), kind, requirements)
+    framed = kind == "python" and model.artifact.input == "frame"
+    packages = (*RUNTIMES[deployment.runtime], *PACKAGES[kind], *(("pandas",) if framed else ()))
+    pins = _pins(packages, kind, requirements)
+    model_file = artifact_name(model.artifact.path)
     texts = {
         "service.py": render_template(
             "service/service.py.jinja",
@@ -82,6 +100,9 @@ def compile_bento(
             name=name,
             model=model_name,
             format=kind,
+            model_file=model_file,
+            class_name=model.artifact.class_,
+            framed=framed,
             runtime=deployment.runtime,
             buckets=deployment.metrics.buckets,
             workers=worker_count(deployment.resources.cpus),
@@ -91,7 +112,7 @@ def compile_bento(
         "requirements.txt": "\n".join([f"# {header(owner)}", *pins, ""]),
     }
     if deployment.runtime == "bentoml":
-        texts["bentofile.yaml"] = _bentofile(owner, name, kind, pins)
+        texts["bentofile.yaml"] = _bentofile(owner, name, kind, model_file, pins)
     return tuple(
         GeneratedFile(f"services/{name}/{file}", text, owner, Consequence.REDEPLOY)
         for file, text in sorted(texts.items())
@@ -105,16 +126,22 @@ def worker_count(cpus: float) -> int:
 
 def _pins(packages: Sequence[str], kind: str, pinned: Mapping[str, str]) -> list[str]:
     known = {re.sub(r"[-_.]+", "-", package).lower(): pin for package, pin in pinned.items()}
-    wanted = {package: known.get(package, TESTED[package]) for package in packages}
-    wanted |= {package: known[package] for package in OPTIONAL[kind] if package in known}
+    wanted: dict[str, str] = {}
+    for package in packages:
+        instead = INSTEAD.get(package, package)
+        chosen = instead if instead in known and package not in known else package
+        wanted[chosen] = known.get(chosen) or TESTED[chosen]
+    also = known if kind in OF_THE_USER else OPTIONAL.get(kind, ())
+    wanted |= {package: known[package] for package in also if package in known}
     return [f"{package}=={version}" for package, version in sorted(wanted.items())]
 
 
-def _bentofile(owner: str, name: str, kind: str, pins: list[str]) -> str:
+def _bentofile(owner: str, name: str, kind: str, model_file: str, pins: list[str]) -> str:
+    include = ["service.py", "requirements.txt", "model/model.json", f"model/{model_file}"]
     content = {
         "service": "service:Predictor",
         "name": name,
-        "include": ["service.py", "requirements.txt", "model/model.json", f"model/model.{kind}"],
+        "include": [*include, "code/**"] if kind == "python" else include,
         # Not `requirements_txt`: BentoML does not read it in a path with a hidden folder.
         "python": {"packages": pins, "lock_packages": False},
     }

@@ -2,35 +2,77 @@
 
 Comes in: a file and the format that the spec declares. Goes out: its signature, a JSON object::
 
-    {"columns": [{"name": "age", "type": "number"}, ...], "layout": "columns" | "matrix",
+    {"columns": [{"name": "age", "type": "number"}, ...], "layout": "columns" | "matrix" | "rows",
      "input": tensor name or null, "outputs": [{"name", "type", "role"}, ...], "example": {row}}
 
-Types are number, integer, string and boolean, with an s for a list of them in each row. The first
-output is the prediction, a second one
-holds probabilities; `example` is a row that the model has answered.
+A column with `missing: true` may be null. Types are number, integer, string and boolean, with an s
+for a list of them in each row. The first output is the prediction, a second one holds
+probabilities; `example` is a row that the model has answered.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mlspec.children import NEUTRAL_FOLDER, make_command, withhold_credentials
 from mlspec.errors import MlspecError
+from mlspec.spec.models import Artifact
 
 TIMEOUT = 120.0
 
 
-def inspect_artifact(path: Path, format: str, python: str = sys.executable) -> dict[str, Any]:  # noqa: A002
-    """The signature of an artifact, or `MlspecError` with the reason why it can not be served."""
-    if not path.is_file():
+def inspect_declared(
+    artifact: Artifact, root: Path, code: Iterable[str] = (), python: str = sys.executable
+) -> dict[str, Any]:
+    """What :func:`inspect_artifact` says of an artifact of the spec of the repository at `root`.
+
+    `code` are the paths of what its class needs, if it has one.
+    """
+    path = root / artifact.path
+    if artifact.format == "joblib":
+        return inspect_artifact(path, "joblib", python, {"trusted": artifact.trusted or ""})
+    if artifact.class_ is None:
+        return inspect_artifact(path, artifact.format, python)
+    with tempfile.TemporaryDirectory(prefix="mlspec-") as folder:
+        for name in code:
+            (place := Path(folder, name)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / name, place)
+        options = {
+            "class_name": artifact.class_,
+            "code": folder,
+            "framed": artifact.input == "frame",
+            "columns": dict(artifact.columns),
+            "example": dict(artifact.example),
+        }
+        return inspect_artifact(path, "python", python, options)
+
+
+def inspect_artifact(
+    path: Path,
+    format: str,  # noqa: A002
+    python: str = sys.executable,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """The signature of an artifact, or `MlspecError` with the reason why it can not be served.
+
+    `options` are what the spec says more, for the reader of the format.
+    """
+    if not path.exists():
         raise MlspecError(f"{path}: the artifact is not there")
+    said = [json.dumps(dict(options))] if options else []
     try:
         done = subprocess.run(
-            make_command("mlspec.formats.inspect", format, str(path.resolve()), python=python),
+            make_command(
+                "mlspec.formats.inspect", format, str(path.resolve()), *said, python=python
+            ),
             cwd=NEUTRAL_FOLDER,
             env=withhold_credentials(),
             stdin=subprocess.DEVNULL,

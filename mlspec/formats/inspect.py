@@ -18,6 +18,16 @@ from typing import Any
 PROCESSOR_SECONDS = 90
 MEMORY = 8 * 2**30
 MAX_COLUMNS = 4096
+PACKAGES = {"catboost": "catboost", "lightgbm": "lightgbm", "xgboost": "xgboost-cpu"}
+"""What brings a module, where that is not with mlspec."""
+HOW_TO_SAVE = {
+    "catboost": "write it with model.save_model(path)",
+    "lightgbm": "write it with booster_.save_model(path)",
+    "xgboost": "write it with model.save_model(path), to a path that ends in .ubj or .json",
+}
+"""Where a pickle was written and the framework has a format of its own."""
+UNCHECKED = ("joblib", "python")
+"""Formats whose bytes are whatever they are; that of `joblib` is known to be a pickle."""
 PICKLE_HEADS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -31,6 +41,7 @@ class Unservable(Exception):
 
 def main() -> None:
     kind, path = sys.argv[1], Path(sys.argv[2])
+    options = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
     resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_SECONDS, PROCESSOR_SECONDS))
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     # Native code may write to the standard output, which belongs to the answer.
@@ -39,20 +50,22 @@ def main() -> None:
     warnings.simplefilter("ignore")
     answer: dict[str, Any]
     try:
-        _check_bytes(path)
+        if kind not in UNCHECKED:
+            _check_bytes(kind, path)
         reader = importlib.import_module(f"mlspec.formats.{kind}")
-        answer = {"signature": reader.read_signature(path)}
+        answer = {"signature": reader.read_signature(path, **options)}
     except Unservable as error:
         answer = error.answer
     except ModuleNotFoundError as error:
         problem = f"the package {error.name} is needed to load it and is not installed"
-        answer = {"problem": problem, "hint": "pip install 'mlspec[serve]'"}
+        package = PACKAGES.get(error.name or "", "'mlspec[serve]'")
+        answer = {"problem": problem, "hint": f"pip install {package}"}
     except MemoryError:
         answer = {"problem": f"needs more than {MEMORY // 2**30} GiB of memory"}
     os.write(answer_to, json.dumps(answer).encode())
 
 
-def _check_bytes(path: Path) -> None:
+def _check_bytes(kind: str, path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(2)
     if not head:
@@ -60,7 +73,7 @@ def _check_bytes(path: Path) -> None:
     if head in PICKLE_HEADS:
         raise Unservable(
             "is a pickle, which can run any code when it is loaded",
-            "write ONNX (skl2onnx) or skops (skops.io.dump)",
+            HOW_TO_SAVE.get(kind, "write ONNX (skl2onnx) or skops (skops.io.dump)"),
         )
 
 

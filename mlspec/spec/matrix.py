@@ -549,7 +549,9 @@ def _exposed(model: Node) -> Iterator[tuple[str, Node]]:
     """The texts of a model that become paths or commands, and which of them."""
     for key, child in model.children():
         if key == "artifact":
-            yield from (("a path", inner) for step, inner in child.children() if step == "path")
+            for step, inner in child.children():
+                if step in ("path", "code"):
+                    yield from (("a path", text) for _, text in _strings(inner))
         elif key == "stages":
             for _, stage in child.children():
                 for step, inner in stage.children():

@@ -383,7 +383,7 @@ def test_a_release_that_is_not_ready_keeps_the_old(target, first, second, row, t
     folder = tmp_path / "broken"
     shutil.copytree(second.path, folder)
     broken = load_release(folder)
-    (broken.bento / "src/model/model.onnx").write_bytes(b"no model")
+    (broken.bento / "src/model/artifact.onnx").write_bytes(b"no model")
     with pytest.raises(RolledBack, match="ended with exit code 3 before it was ready") as caught:
         target.deploy(NAME, broken, [row])
     assert "INVALID_PROTOBUF" in caught.value.message
@@ -612,7 +612,7 @@ def test_a_kept_release_that_was_changed_is_staged_anew(tmp_path, repository, fi
     began = staged().path.stat().st_ino
     assert staged().path.stat().st_ino == began
     changes = [
-        lambda release: (release.bento / "src/model/model.onnx").write_bytes(b"no model"),
+        lambda release: (release.bento / "src/model/artifact.onnx").write_bytes(b"no model"),
         lambda release: (release.bento / "src/service.py").unlink(),
         lambda release: (release.bento / "src/numpy.py").write_text("raise SystemExit"),
         lambda release: (release.path / "release.json").write_text("{}"),
@@ -623,7 +623,7 @@ def test_a_kept_release_that_was_changed_is_staged_anew(tmp_path, repository, fi
         with pytest.raises(MlspecError, match="not"):
             load_release(release.path)
         assert staged() == release
-        assert (release.bento / "src/model/model.onnx").read_bytes() == (
+        assert (release.bento / "src/model/artifact.onnx").read_bytes() == (
             repository / "m1.onnx"
         ).read_bytes()
     assert [path.name for path in (root / ".mlspec/releases").iterdir()] == [first.path.name]
@@ -632,7 +632,7 @@ def test_a_kept_release_that_was_changed_is_staged_anew(tmp_path, repository, fi
 def test_a_start_that_fails_is_made_good_by_the_next_apply(served):
     served.mlspec("stop", "loans")
     folder = Path(served.serving()["folder"])
-    next(folder.glob("home/bentos/*/*/src/model/model.*")).write_bytes(b"no model")
+    next(folder.glob("home/bentos/*/*/src/model/artifact.*")).write_bytes(b"no model")
     failed = served.mlspec("start", "loans", code=1)
     assert "its files are not those that were staged" in failed.stderr
     assert served.plan()["deployment.loans@local"]["reason"] == "drift: it is not running"

@@ -29,6 +29,7 @@ from typing import Any
 
 from mlspec.atomic import naming
 from mlspec.children import make_command, withhold_credentials
+from mlspec.compilers.naming import artifact_name
 from mlspec.errors import MlspecError
 from mlspec.fingerprint import release_digest
 from mlspec.plan import canonical_json
@@ -54,21 +55,25 @@ def stage_release(
     commit_time: int,
     python: str = sys.executable,
     names: Sequence[str] = SERVICE_FILES,
+    code_root: Path | None = None,
 ) -> Release:
     """Build the release, unless it is there already, whole and of these files.
 
     `names` are those of the service's files; without a `bentofile.yaml` BentoML is not needed.
 
     `model_json` is {model, version, digest, commit, signature}; `digest` is the artifact's md5.
-    `settings` are {cpus, memory, capture}. `commit_time` stands in the Bento instead of the clock.
+    `settings` are {cpus, memory, capture}, and `code` of a class of the user's: the md5 of each of
+    its files by their paths from `code_root`, which is `root` if nothing is said. `commit_time`
+    stands in the Bento instead of the clock.
     """
     files = {name: (service_dir / name).read_text(encoding="utf-8") for name in names}
     digest = release_digest(files, settings, model_json["digest"], model_json["version"])
     texts = {**files, "model/model.json": canonical_json(model_json)}
-    model = f"model/{model_name(artifact.name)}"
+    model = f"model/{artifact_name(artifact.name)}"
     folder = root / RELEASES / digest[:12]
+    code = {f"code/{path}": md5 for path, md5 in settings.get("code", {}).items()}
     with suppress(MlspecError):
-        kept = load_release(folder, _sources(texts, model, model_json["digest"]))
+        kept = load_release(folder, _sources(texts, model, model_json["digest"]) | code)
         os.utime(folder)
         return kept
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +81,7 @@ def stage_release(
     staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder.parent))
     try:
         _write_sources(staging / "source", texts, artifact, model, model_json["digest"])
+        _write_code(staging / "source", code, code_root or root)
         if "bentofile.yaml" in files:
             bento = _build_bento(staging, model_json, commit_time, python)
             shutil.rmtree(staging / "source")
@@ -166,6 +172,17 @@ def _write_sources(
             f"{artifact}: its md5 is {actual}, but the version was registered with {digest}",
             hint="run `mlspec apply`, which takes the registered file from storage",
         )
+
+
+def _write_code(folder: Path, code: Mapping[str, str], root: Path) -> None:
+    """Copy what a class of the user's is made of, which may have changed since it was planned."""
+    for name, md5 in code.items():
+        source, place = root / name.removeprefix("code/"), folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with naming(source):
+            shutil.copyfile(source, place)
+        if _md5(place) != md5:
+            raise MlspecError(f"{source}: it changed since the plan was made", hint="plan again")
 
 
 def _hash_tree(folder: Path) -> dict[str, str]:

@@ -99,7 +99,7 @@ def test_the_bento_includes_only_what_is_named():
     content = yaml.safe_load(files["bentofile.yaml"].text)
     assert content["name"] == "risk"
     assert content["include"] == [
-        "service.py", "requirements.txt", "model/model.json", "model/model.onnx",
+        "service.py", "requirements.txt", "model/model.json", "model/artifact.onnx",
     ]  # fmt: skip
     assert content["python"]["lock_packages"] is False
     assert content["python"]["packages"] == files["requirements.txt"].text.splitlines()[1:]

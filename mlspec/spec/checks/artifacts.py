@@ -1,0 +1,69 @@
+"""Artifacts: what a format needs beside its name, and what it has no use for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from mlspec.spec.models import Artifact, Model
+from mlspec.spec.show import show
+from mlspec.spec.tree import Path, Problem
+
+_CLASS = re.compile(r"(?!\d)\w+(?:\.(?!\d)\w+)*:(?!\d)\w+", re.ASCII)
+_TAKEN = frozenset({"bentoml", "mlspec", "numpy", "orjson", "service"})
+"""Modules that a service has already: another of the same name would never be imported."""
+_OWN = {
+    "trusted": "joblib",
+    "class": "python",
+    "code": "python",
+    "input": "python",
+    "columns": "python",
+    "example": "python",
+}
+"""Keys that one format alone has."""
+
+
+def check_model(name: str, model: Model) -> Iterator[Problem]:
+    """A key that the format does not have, or one that it lacks."""
+    if model.artifact is None:
+        return
+    artifact, at = model.artifact, ("models", name, "artifact")
+    given = artifact.model_fields_set
+    for key, format_ in _OWN.items():
+        if artifact.format != format_ and ("class_" if key == "class" else key) in given:
+            message = f"`{key}` says nothing about an artifact of the format {artifact.format}"
+            hint = f"remove it; it belongs to `format: {format_}`"
+            yield Problem("MLS091", (*at, key), message, hint, on_key=True)
+    match artifact.format:
+        case "joblib":
+            yield from _trusted(artifact, at)
+        case "python":
+            yield from _class(artifact, at)
+
+
+def _trusted(artifact: Artifact, at: Path) -> Iterator[Problem]:
+    if artifact.trusted is None or not artifact.trusted.strip():
+        message = "a joblib file is a pickle, which can run any code when it is loaded"
+        hint = (
+            "write skops (skops.io.dump) or ONNX; if it must be this one, say why it may be "
+            'loaded: `trusted: "..."`'
+        )
+        yield Problem("MLS090", (*at, "format"), message, hint)
+
+
+def _class(artifact: Artifact, at: Path) -> Iterator[Problem]:
+    hint = "write the module and the class in it, such as risk.serving:Predictor"
+    if artifact.class_ is None:
+        message = "`class` is missing: it says what answers with the artifact"
+        yield Problem("MLS011", (*at, "class"), message, hint)
+    elif not _CLASS.fullmatch(artifact.class_):
+        message = f"{show(artifact.class_)} is not the name of a class"
+        yield Problem("MLS092", (*at, "class"), message, hint)
+    elif (top := re.split(r"[.:]", artifact.class_)[0]) in _TAKEN:
+        message = f"a service has a module `{top}` already, and would not import this one"
+        yield Problem("MLS092", (*at, "class"), message, "give the module another name")
+    wrong = sorted(artifact.example.keys() ^ artifact.columns.keys())
+    if artifact.example and artifact.columns and wrong:
+        problem = "is not a column" if wrong[0] in artifact.example else "has no value"
+        message = f"{show(wrong[0])} {problem}; an example is a row of all `columns`"
+        yield Problem("MLS093", (*at, "example"), message, "give a value for each column")
