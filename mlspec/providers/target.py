@@ -7,9 +7,13 @@ A target is made for one entry of `targets` in the spec. Its verbs take a deploy
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from mlspec.rollouts.driver import Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,10 @@ class Running:
     workers: int
     ready: int
     restarts: int
+    differs: tuple[tuple[str, Any, Any], ...] = ()
+    """What is not as it was deployed: a field, what was deployed, and what is there."""
+    note: str = ""
+    """What people have to do so that it serves."""
 
 
 class Target(Protocol):
@@ -85,3 +93,22 @@ class Target(Protocol):
 
     def logs(self, deployment: str) -> tuple[Path, ...]:
         """Its log files, the newest last."""
+
+
+@runtime_checkable
+class RollingTarget(Protocol):
+    """One with rollouts: of a kind that :mod:`mlspec.spec.checks.rollouts` names."""
+
+    def try_out(
+        self,
+        deployment: str,
+        release: Release,
+        smoke: Sequence[Mapping[str, Any]],
+        *,
+        splits: bool,
+    ) -> AbstractContextManager[Trial]:
+        """Have a release ready beside the one that serves, for a rollout.
+
+        `splits` tells whether both will answer at the same time. `RolledBack` as of `deploy`. What
+        serves has all requests again when the block ends before the candidate was promoted.
+        """

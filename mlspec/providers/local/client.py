@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlspec.children import NEUTRAL_FOLDER, make_command
 from mlspec.errors import MlspecError, RolledBack
@@ -33,6 +33,9 @@ from mlspec.providers.local.rundir import (
     socket_folder,
 )
 from mlspec.providers.target import Release, Running
+
+if TYPE_CHECKING:
+    from mlspec.rollouts.driver import Trial
 
 READY_SECONDS = 60.0
 DRAIN_SECONDS = 15.0
@@ -97,6 +100,16 @@ class LocalTarget:
     def _switch(
         self, ask: Ask, deployment: str, release: Release, smoke: Sequence[Mapping[str, Any]]
     ) -> Running:
+        with self._tried(ask, deployment, release, smoke):
+            state = ask(do="activate")
+        ask(do="settle")
+        return _running(state, alive=True)
+
+    @contextmanager
+    def _tried(
+        self, ask: Ask, deployment: str, release: Release, smoke: Sequence[Mapping[str, Any]]
+    ) -> Iterator[None]:
+        """A candidate that is ready and has answered; what fails then is the fault of it, too."""
         # An HTTP client costs half of the import of this module, and planning observes targets.
         from mlspec.providers.local.smoke import SmokeFailed, check_smoke
 
@@ -105,7 +118,7 @@ class LocalTarget:
         try:
             ask(do="await", seconds=self.ready_seconds)
             check_smoke(candidate["private"], smoke)
-            state = ask(do="activate")
+            yield
         except (_Failed, SmokeFailed) as failed:
             ask(do="discard")
             where = f"deployment.{deployment}@{self.name}"
@@ -114,8 +127,31 @@ class LocalTarget:
                 f"service: {failed}\n{_tail(Path(candidate['log']), candidate['log_start'])}",
                 hint=f"the whole log is {candidate['log']}",
             ) from None
-        ask(do="settle")
-        return _running(state, alive=True)
+
+    @contextmanager
+    def try_out(
+        self,
+        deployment: str,
+        release: Release,
+        smoke: Sequence[Mapping[str, Any]],
+        *,
+        splits: bool,
+    ) -> Iterator[Trial]:
+        from mlspec.providers.local.proxy import find_program
+        from mlspec.providers.local.trial import LocalTrial
+
+        where = f"deployment.{deployment}@{self.name}"
+        if splits and find_program() is None:
+            raise MlspecError(
+                f"{where}: a canary on a local target needs HAProxy, which is not installed",
+                hint="install it, for example with `apt-get install haproxy`, or use the strategy "
+                "blue-green",
+            )
+        with _connect(self.run_dir(deployment)) as ask:
+            with self._tried(ask, deployment, release, smoke):
+                pass
+            yield LocalTrial(ask, where)
+        prune_releases(self.root)
 
     def stop(self, deployment: str) -> None:
         run_dir = self.run_dir(deployment)

@@ -75,7 +75,10 @@ class Worker:
         reader, writer = await asyncio.open_connection(sock=self._control)
         with suppress(ConnectionError):
             while line := await reader.readline():
-                if reached := self.reached.get(json.loads(line)["event"]):
+                event = json.loads(line)["event"]
+                if event == "left":
+                    self.reached["listening"].clear()
+                elif reached := self.reached.get(event):
                     reached.set()
         code = await self.process.wait()
         writer.close()
@@ -108,6 +111,7 @@ class Group:
         self.private = private
         self.log_file = log_file
         self.restarts = 0
+        self.crashes = 0
         self.failed = ""
         self._environment = environment
         self._on_change = on_change
@@ -147,6 +151,17 @@ class Group:
             worker.tell("listen")
         return await self._await("listening", timeout)
 
+    async def leave(self, timeout: float) -> None:
+        """Let no worker take connections from the port; all go on answering the private socket."""
+        self._listening = False
+        for worker in self._workers.values():
+            worker.tell("leave")
+        deadline = asyncio.get_running_loop().time() + timeout
+        while asyncio.get_running_loop().time() < deadline:
+            if not any(each.reached["listening"].is_set() for each in self._workers.values()):
+                break
+            await asyncio.sleep(0.02)
+
     async def _await(self, event: Event, timeout: float) -> str:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
@@ -169,6 +184,7 @@ class Group:
             self._on_change()
             if self._ending.is_set():
                 return
+            self.crashes += 1
             log.warning("a worker of %s %s", self._name, how)
             if not self._was_ready:
                 self.failed = f"a worker {how} before it was ready"
@@ -232,9 +248,9 @@ class Group:
         return Worker(process, ours)
 
     async def end(self) -> None:
-        """Drain the workers that have the port; end those that do not end by themselves."""
+        """Drain the workers that had connections; end those that do not end by themselves."""
         self._ending.set()
-        if self._listening:
+        if self._was_ready:
             for worker in self._workers.values():
                 worker.tell("drain")
             await asyncio.wait(self._tasks, timeout=self.launch.drain_timeout + KILL_SECONDS)

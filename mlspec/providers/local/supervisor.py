@@ -7,15 +7,18 @@ on a Unix socket, each answered by one line with `ok`, and `problem` if that is 
     {"do": "deploy", "launch": {...}, "port": 3000, "token": 7}
                                                       start a candidate beside what serves
     {"do": "await", "seconds": 60}                    until all workers of the candidate are ready
-    {"do": "discard"}                                 end it
+    {"do": "weigh", "share": 0.1}                     it gets this share of the port's requests
+    {"do": "watch"}                                   where both can be asked, and how it is
+    {"do": "discard"}                                 end it; what serves has all requests again
     {"do": "activate"}                                it takes the port, what served drains
     {"do": "settle"}                                  until what served before has ended
     {"do": "status"}                                  the state
     {"do": "stop"}                                    drain all workers and end
 
-A candidate is discarded when the connection that asked for it closes, or after two minutes: an
-apply that was killed leaves nothing behind. A token is that of the lock of the apply that asks: a
-lower one than the highest so far is that of an apply that lost the lock, and is refused; 0 is none.
+A candidate is discarded when the connection that asked for it closes, or after two minutes unless
+it has a share: an apply that was killed leaves nothing behind. A token is that of the lock of the
+apply that asks: a lower one than the highest so far is that of an apply that lost the lock, and is
+refused; 0 is none.
 Only the standard library is imported.
 """
 
@@ -29,7 +32,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +50,7 @@ from mlspec.providers.local.rundir import (
     socket_folder,
     write_state,
 )
+from mlspec.providers.local.split import Split, SplitFailed
 
 CANDIDATE_SECONDS = 120.0
 LISTEN_SECONDS = 30.0
@@ -82,6 +86,7 @@ class Supervisor:
         self._listener = listener
         self._serving: Group | None = None
         self._candidate: Group | None = None
+        self._split: Split | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._sockets = socket_folder(run_dir)
         self._started = 0
@@ -156,6 +161,10 @@ class Supervisor:
                 return answer
             case "await":
                 return await self._await_candidate(command["seconds"])
+            case "weigh":
+                return await self._weigh(command["share"])
+            case "watch":
+                return self._watch()
             case "discard":
                 if self._candidate:
                     await self._discard(self._candidate)
@@ -247,6 +256,38 @@ class Supervisor:
             raise Refused(problem)
         return {}
 
+    async def _weigh(self, share: float) -> Mapping[str, Any]:
+        """Let the candidate have a share of what serves has."""
+        candidate, serving = self._candidate, self._serving
+        if not candidate or not serving:
+            raise Refused("there are no two releases to share the port")
+        if candidate.listener is not serving.listener:
+            raise Refused("a release on another port can not share it")
+        self._check_token(self._candidate_token)
+        if self._split is None:
+            base = self._sockets / f"p{self._started}"
+            drain = candidate.launch.drain_timeout
+            self._split = Split(serving, candidate, self._listener, base, drain)
+        try:
+            await self._split.weigh(share)
+        except SplitFailed as failed:
+            await self._discard(candidate)
+            raise Refused(str(failed)) from None
+        log.info("version %d gets %.3g%%", candidate.launch.version, share * 100)
+        return {}
+
+    def _watch(self) -> Mapping[str, Any]:
+        """Where to ask both for their metrics; how many workers answer, and how many crashed."""
+        candidate, serving = self._candidate, self._serving
+        if not candidate or not serving:
+            raise Refused("there is no candidate")
+        return {
+            "champion": str(serving.private),
+            "candidate": str(candidate.private),
+            "crashes": candidate.crashes,
+            "lost": self._split.lost if self._split else "",
+        }
+
     async def _activate(self) -> Mapping[str, Any]:
         candidate = self._candidate
         if not candidate:
@@ -261,6 +302,7 @@ class Supervisor:
             await self._discard(candidate)
             raise Refused(problem)
         before, self._serving, self._candidate = self._serving, candidate, None
+        split, self._split = self._split, None
         if candidate.listener is not self._listener:
             old, self._listener = self._listener, candidate.listener
             self._port = self._listener.getsockname()[1]
@@ -268,18 +310,20 @@ class Supervisor:
         self._since = datetime.now(UTC).isoformat(timespec="seconds")
         self._changed()
         if before:
-            self._end(before)
+            self._end(before, split.end(candidate) if split else None)
         log.info("version %d serves on port %d", candidate.launch.version, self._port)
         return self._state("serving")
 
     def _expire(self, candidate: Group) -> None:
-        if candidate is self._candidate:
+        if candidate is self._candidate and self._split is None:
             log.warning("a candidate was not activated within two minutes")
             self._discard(candidate)
 
     def _discard(self, candidate: Group) -> asyncio.Task[None]:
         self._candidate = None
-        ending = self._end(candidate)
+        split, self._split = self._split, None
+        back = split.end(self._serving) if split and self._serving else None
+        ending = self._end(candidate, back)
         ending.add_done_callback(lambda _: self._forget(candidate))
         return ending
 
@@ -288,13 +332,18 @@ class Supervisor:
             candidate.listener.close()
         asyncio.get_running_loop().call_later(IDLE_SECONDS, self._end_if_idle)
 
-    def _end(self, group: Group) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(self._finish(group))
+    def _end(
+        self, group: Group, first: Coroutine[Any, Any, None] | None = None
+    ) -> asyncio.Task[None]:
+        """End a group, after what must be done `first` so that no request comes to it."""
+        task = asyncio.ensure_future(self._finish(group, first))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
         return task
 
-    async def _finish(self, group: Group) -> None:
+    async def _finish(self, group: Group, first: Coroutine[Any, Any, None] | None) -> None:
+        if first is not None:
+            await first
         await group.end()
         shutil.rmtree(self._run_dir / METRICS / group.private.stem, ignore_errors=True)
 
@@ -320,7 +369,10 @@ class Supervisor:
         else:
             self._restore_state()
         groups = [group for group in (self._candidate, self._serving) if group]
+        split, self._split = self._split, None
         self._candidate = self._serving = None
+        if split:
+            await split.stop()
         for group in groups:
             self._end(group)
         self._listener.close()

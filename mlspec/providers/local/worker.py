@@ -2,8 +2,9 @@
 
 Started by the supervisor with three sockets: the shared listener of the port, the private listener
 of its release, and a control socket with lines of JSON. It serves the private one first and says
-`ready`. Told `listen`, it also takes connections from the port. Told `drain`, it takes no more,
-closes each connection after its next answer, and ends when none is left. It ends too when the
+`ready`. Told `listen`, it also takes connections from the port. Told `leave`, it takes none from
+there until it is told again, and closes those that it has after their next answer. Told `drain`, it
+does so and ends when none is left. It ends too when the
 supervisor does.
 """
 
@@ -17,6 +18,7 @@ import os
 import resource
 import socket
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from uvicorn.config import Config
 
 BUSY_PAUSE = 0.5
 ORPHAN_DRAIN = 5.0
+FORWARDED = b"x-forwarded-for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,10 @@ def _load_bento(bento: Path) -> Any:
 
 
 class Draining:
-    """ASGI middleware: while `active`, each answer tells its client to close the connection."""
+    """ASGI middleware: while `active`, each answer tells its client to close the connection.
+
+    A request that comes over the private socket has no client, unless a proxy says whose it is.
+    """
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -107,7 +113,17 @@ class Draining:
                 message = {**message, "headers": headers}
             await send(message)
 
+        if scope.get("client") is None and scope["type"] == "http":
+            scope = {**scope, "client": _find_client(scope["headers"])}
         await self.app(scope, receive, send_last if scope["type"] == "http" else send)
+
+
+def _find_client(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int] | None:
+    """Whom a proxy answers for."""
+    for name, value in headers:
+        if name == FORWARDED:
+            return value.decode("ascii", "replace"), 0
+    return None
 
 
 class Worker(uvicorn.Server):  # type: ignore[misc]
@@ -137,8 +153,13 @@ class Worker(uvicorn.Server):  # type: ignore[misc]
         while line := await reader.readline():
             command = json.loads(line)["do"]
             if command == "listen":
+                self._app.active = False
                 asyncio.get_running_loop().add_reader(self._listener, self._accept)
                 report("listening")
+            elif command == "leave":
+                self._app.active = True
+                asyncio.get_running_loop().remove_reader(self._listener)
+                report("left")
             elif command == "drain":
                 report("draining")
                 await self._drain(self._drain_timeout)

@@ -1,0 +1,95 @@
+"""Two releases on one port: the one that serves, and the one that is tried beside it.
+
+While the candidate gets a part of the requests, HAProxy has the port and the workers of both answer
+their private sockets. While it gets all, its workers have the port. Changes lose no request: who
+takes the port does so before the other leaves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from pathlib import Path
+
+from mlspec.providers.local.group import Group
+from mlspec.providers.local.proxy import Proxy, ProxyFailed
+
+LISTEN_SECONDS = 30.0
+log = logging.getLogger("mlspec.supervisor")
+
+
+class SplitFailed(Exception):
+    """Why the port can not be shared."""
+
+
+class Split:
+    """`lost` says why the champion has all requests although it should not."""
+
+    def __init__(
+        self,
+        champion: Group,
+        candidate: Group,
+        listener: socket.socket,
+        base: Path,
+        drain_seconds: float,
+    ) -> None:
+        self._champion = champion
+        self._candidate = candidate
+        self._listener = listener
+        self._base = base
+        self._drain_seconds = drain_seconds
+        self._proxy: Proxy | None = None
+        self._mending: asyncio.Task[str] | None = None
+        self.lost = ""
+
+    async def weigh(self, share: float) -> None:
+        """Give the candidate this share of requests, from 0 to 1; raises :class:`SplitFailed`."""
+        if share >= 1:
+            await self._give(self._candidate, self._champion)
+            return
+        try:
+            if self._proxy is None:
+                self._proxy = await Proxy.start(
+                    self._listener,
+                    self._base,
+                    self._champion.private,
+                    self._candidate.private,
+                    self._drain_seconds,
+                    self._lose,
+                )
+            await self._proxy.weigh(share)
+        except (ProxyFailed, OSError) as error:
+            raise SplitFailed(str(error)) from None
+        for group in (self._champion, self._candidate):
+            await group.leave(LISTEN_SECONDS)
+
+    async def end(self, winner: Group) -> None:
+        """Give the port to one of both for good; the other one has nothing to do afterwards."""
+        loser = self._champion if winner is self._candidate else self._candidate
+        try:
+            await self._give(winner, loser)
+        except SplitFailed as failed:
+            log.error("%s", failed)
+
+    async def stop(self) -> None:
+        """Nobody takes connections any more."""
+        if self._proxy is not None:
+            await self._proxy.stop()
+
+    async def _give(self, winner: Group, loser: Group) -> None:
+        if problem := await winner.listen(LISTEN_SECONDS):
+            raise SplitFailed(problem)
+        if self._proxy is not None and not self.lost:
+            try:
+                await self._proxy.weigh(1.0 if winner is self._candidate else 0.0)
+            except (ProxyFailed, OSError) as error:
+                log.error("HAProxy: %s", error)
+        await loser.leave(LISTEN_SECONDS)
+        proxy, self._proxy = self._proxy, None
+        if proxy is not None:
+            await proxy.stop()
+
+    def _lose(self) -> None:
+        self.lost = "HAProxy ended by itself"
+        self._mending = asyncio.ensure_future(self._champion.listen(LISTEN_SECONDS))

@@ -1,0 +1,75 @@
+"""A candidate beside the release that serves, on this machine: a :class:`mlspec.rollouts` trial.
+
+Comes in: the line to the supervisor, on which the candidate was started. The supervisor returns to
+what serves when that line is closed, so a command that is killed leaves nothing half done.
+"""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Callable
+from typing import Any
+
+from mlspec.errors import MlspecError
+from mlspec.providers.local.smoke import PrivateConnection
+from mlspec.rollouts.counts import Counts, parse_counts
+from mlspec.rollouts.driver import Reading
+
+METRICS_SECONDS = 5.0
+MOST_MISSED = 5
+"""Looks in a row at which the candidate may fail to tell its metrics."""
+
+
+class LocalTrial:
+    """Talks to the supervisor by `ask`, and to the services by their private sockets."""
+
+    def __init__(self, ask: Callable[..., dict[str, Any]], where: str) -> None:
+        self._ask = ask
+        self._where = where
+        self._champion = Counts()
+        self._candidate = Counts()
+        self._missed = 0
+
+    def weigh(self, share: float) -> None:
+        self._ask(do="weigh", share=share)
+
+    def read(self) -> Reading:
+        watched = self._ask(do="watch")
+        if watched["lost"]:
+            raise MlspecError(
+                f"{self._where}: {watched['lost']}; what served before has all requests again",
+                hint="see the log of the supervisor: `mlspec logs --all`",
+            )
+        self._champion = _read_counts(watched["champion"]) or self._champion
+        found = _read_counts(watched["candidate"])
+        self._missed = 0 if found else self._missed + 1
+        self._candidate = found or self._candidate
+        return Reading(self._champion, self._candidate, self._trouble(watched["crashes"]))
+
+    def _trouble(self, crashes: int) -> str:
+        if crashes:
+            return f"{crashes} of its processes ended by themselves"
+        if self._missed >= MOST_MISSED:
+            return f"it did not tell its metrics {self._missed} times in a row"
+        return ""
+
+    def promote(self) -> None:
+        self._ask(do="activate")
+        self._ask(do="settle")
+
+    def abort(self) -> None:
+        self._ask(do="discard")
+
+
+def _read_counts(private: str) -> Counts | None:
+    """What a service has counted; nothing if it does not say."""
+    connection = PrivateConnection(private, METRICS_SECONDS)
+    try:
+        connection.request("GET", "/metrics")
+        response = connection.getresponse()
+        text = response.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    return parse_counts(text) if response.status == http.client.OK else None
