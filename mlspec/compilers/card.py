@@ -59,6 +59,10 @@ def _facts(model: Model, card: Card) -> Iterator[str]:
         facts.append(f"- **Risk:** {card.risk}")
     if model.artifact:
         facts.append(f"- **Artifact:** {code(model.artifact.path)} ({model.artifact.format})")
+        if model.artifact.exception:
+            facts.append(f"- **Declared exception:** {escape(model.artifact.exception)}")
+        if model.artifact.class_:
+            facts.append(f"- **Answered by:** {code(model.artifact.class_)}")
     if model.from_:
         how = " (MLflow)" if model.from_.mlflow else ""
         facts.append(f"- **Made by others:** {code(model.from_.place)}{how}")

@@ -172,6 +172,8 @@ def _register(
         reason = "a new version, if no gate fails"
     else:
         reason = "a new version; the model has no gates"
+    if resource.artifact is not None and resource.artifact.exception:
+        reason += f"; its artifact is {resource.artifact.exception}"
     facts.add(Step(resource.address, Action.REGISTER, worst, reason, after=after, certain=certain))
     version = candidate.version if candidate is not None else None
     return Outlook(version, pending=resource.address, certain=certain)

@@ -79,8 +79,9 @@ def apply(step: Step, context: Context) -> Change:
         source=resource.source,
     )
     update = {"candidate": fingerprint, "version": version.number, "retired": False}
+    declared = resource.artifact.exception if resource.artifact is not None else ""
     return Change(
-        f"version {version.number}",
+        f"version {version.number}" + (f"; its artifact is {declared}" if declared else ""),
         {
             version_path(name, version.number): version,
             candidate_path(name, fingerprint): candidate.model_copy(

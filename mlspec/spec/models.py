@@ -176,6 +176,12 @@ class Artifact(Section):
     example: Mapping[str, Any] = Field(default_factory=dict)
     """Of `python`: a row that the class can answer; without it zeros and empty texts."""
 
+    @property
+    def exception(self) -> str:
+        """What is declared of a file that may run code when it is loaded; empty of any other."""
+        said = " ".join((self.trusted or "").split())
+        return f"a pickle, which can run any code; trusted: {said}" if said else ""
+
 
 class Origin(Section):
     """Where a model that others made comes from. One source, and exactly these bytes."""
