@@ -128,9 +128,10 @@ def copy_file(path: Path, sink: Sink, budget: Budget) -> None:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise MlspecError(f"{path}: {error.strerror}") from error
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(handle)
+        raise MlspecError(f"{path} is not a file")
     with os.fdopen(handle, "rb") as file:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise MlspecError(f"{path} is not a file")
         budget.check(found.st_size)
         sink.copy(file, found.st_size)
