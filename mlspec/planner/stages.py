@@ -68,6 +68,9 @@ def _plan_known(facts: Facts, resource: StageResource, digests: Mapping[str, str
     changes = _compare_last(facts, resource, digests)
     if run is not None:
         reason = f"ran before, at {run.commit[:9] or 'no commit'}; `mlspec gc` removed its outputs"
+    elif isinstance(resource.stage, Fetch):
+        reason = _not_fetched(facts, resource)
+        changes = tuple(each for each in changes if each.field != "command") or changes
     else:
         reason = reason_of(changes) if changes else _never(facts, resource)
     if unknown:
@@ -159,8 +162,6 @@ def _last(facts: Facts, resource: StageResource) -> Mapping[str, object] | None:
 
 
 def _never(facts: Facts, resource: StageResource) -> str:
-    if isinstance(resource.stage, Fetch):
-        return _not_fetched(facts, resource)
     return "never run" if _last(facts, resource) is None else "no run of this fingerprint is known"
 
 
