@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from mlspec.atomic import write_atomic
+from mlspec.children import make_command
 from mlspec.compilers.dvc import lock_path, pipeline_path
 from mlspec.dvc.lock import entry_as_dict, entry_from_dict, parse_lock, with_entry
 from mlspec.errors import MlspecError, RemoteUnreachable, unusable
@@ -24,6 +25,7 @@ from mlspec.plan import Action, Step
 from mlspec.providers.context import Change, Context, CutShort
 from mlspec.providers.elsewhere import Result, run_elsewhere, single_files
 from mlspec.resources import FileResource, ModelResource, StageResource
+from mlspec.spec.models import Fetch
 
 Stamps = dict[tuple[str, str], tuple[int, int, int]]
 """Inode, size and time by the address of a stage and a path that it writes."""
@@ -214,9 +216,13 @@ def _bring_inputs(resource: StageResource, context: Context) -> None:
 
 
 def _job(resource: StageResource, context: Context) -> Job:
+    command = resource.command
+    if isinstance(resource.stage, Fetch):
+        # by this very mlspec, whatever is on the path, and whatever the repository calls so
+        command = shlex.join(make_command("mlspec")) + command.removeprefix("mlspec")
     return Job(
         address=resource.address,
-        command=resource.command,
+        command=command,
         timeout=resource.stage.timeout,
         retries=resource.stage.retries,
         outputs=resource.writes,

@@ -462,3 +462,28 @@ def test_a_model_of_others_is_settled_until_its_file_changes(
     assert quick == whole
     assert [step.address for step in quick.steps] == ["file.pipelines/credit/dvc.yaml"]
     assert both(root)[0] == quick, "until it is gone"
+
+
+def test_a_model_that_is_fetched_is_looked_at_when_what_is_wanted_changes(root: Path) -> None:
+    (root / "shops/credit").mkdir()
+    asked = "models:\n  credit:\n    from: {{url: '{}', digest: 'sha256:{}', licence: MIT}}\n"
+    rest = "    artifact: {path: shops/credit/credit.onnx, format: onnx}\n"
+    there = "https://example.org/credit.onnx"
+    spec = spec_of(root, "credit")
+    spec.write_text(asked.format(there, "0f" * 32) + rest)
+    quick, whole = both(root)
+    assert quick == whole
+    actions = {step.address: step.action for step in quick.steps if step.address[:5] != "file."}
+    assert actions == {"stage.credit.fetch": "run", "model.credit": "register"}
+    before = {step.address: step for step in quick.steps}["stage.credit.fetch"]
+    write_files(root, {"requirements.txt": "another==1\n"})
+    quick, whole = both(root)
+    assert quick == whole
+    assert before in quick.steps, "packages have nothing to do with it"
+    for place, digest in ((there, "f0" * 32), ("https://example.org/other.onnx", "f0" * 32)):
+        spec.write_text(asked.format(place, digest) + rest)
+        quick, whole = both(root)
+        assert quick == whole
+        fetch = {step.address: step for step in quick.steps}["stage.credit.fetch"]
+        assert place in fetch.reason
+        assert digest[:12] in fetch.reason
