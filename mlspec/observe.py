@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mlspec.compilers.dvc import lock_path
 from mlspec.compilers.generated import MARK
 from mlspec.compilers.github import PATH as WORKFLOW
 from mlspec.dvc.lock import LockEntry, entry_as_dict, parse_lock
+from mlspec.errors import RemoteUnreachable
 from mlspec.ledger.moves import renamed_lock
+from mlspec.providers.target import Target
 from mlspec.providers.targets import found_here, make_target, target_of
 from mlspec.resolve import BLOCKS
 from mlspec.resources import (
@@ -33,6 +35,7 @@ from mlspec.resources import (
 )
 from mlspec.worktree import Worktree
 
+_AT_ONCE = 8
 _HEAD = 2000
 """Characters at the start of a file within which its mark stands."""
 
@@ -157,11 +160,36 @@ def _lock(stage: StageResource, worktree: Worktree) -> dict[str, LockEntry]:
 
 def _deployments(desired: Desired, root: Path) -> Iterator[tuple[str, ObservedDeployment]]:
     """Those of the spec, wherever they run, and whatever else runs here."""
-    wanted = {(r.name, r.target): target_of(root, r) for r in desired.of(DeploymentResource)}
+    wanted = {(r.name, r.target): r for r in desired.of(DeploymentResource)}
     found = {place: make_target(root, place[1]) for place in found_here(root)}
-    for (name, target_name), target in {**found, **wanted}.items():
+    here = {place: target_of(root, r) for place, r in wanted.items() if not r.place}
+    for (name, target_name), target in {**found, **here}.items():
+        seen = _look(target, name)
+        if seen is not None:
+            yield f"deployment.{name}@{target_name}", seen
+    yield from _far([r for r in wanted.values() if r.place], root)
+
+
+def _far(
+    resources: Sequence[DeploymentResource], root: Path
+) -> Iterator[tuple[str, ObservedDeployment]]:
+    """Those on other machines, which take their time to answer: several are asked at once."""
+    if not resources:
+        return
+    from concurrent.futures import ThreadPoolExecutor  # most plans have no such targets
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        looks = pool.map(lambda r: _look(target_of(root, r), r.name), resources)
+        for resource, seen in zip(resources, looks, strict=True):
+            if seen is not None:
+                yield resource.address, seen
+
+
+def _look(target: Target, name: str) -> ObservedDeployment | None:
+    try:
         running = target.observe(name)
-        if running is not None:
-            serves = running.status == "serving"
-            address = f"deployment.{name}@{target_name}"
-            yield address, ObservedDeployment(serves, running.release)
+    except RemoteUnreachable as error:
+        return ObservedDeployment(running=False, unseen=error.message)
+    if running is None:
+        return None
+    return ObservedDeployment(running.status == "serving", running.release, running.differs)

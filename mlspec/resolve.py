@@ -13,9 +13,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from mlspec.compilers.bento import compile_bento
 from mlspec.compilers.card import compile_card
+from mlspec.compilers.containerfile import base_image
 from mlspec.compilers.dvc import (
     compile_pipeline,
     compile_storage,
@@ -43,7 +45,7 @@ from mlspec.resources import (
 )
 from mlspec.spec.flows import Flows
 from mlspec.spec.load import Loaded
-from mlspec.spec.models import Dataset, Deployment, Fetch, Model, Spec, Stage
+from mlspec.spec.models import Dataset, Deployment, Fetch, Model, Spec, Stage, Target
 from mlspec.spec.moves import Renames, renames_of
 from mlspec.spec.paths import parents
 from mlspec.spec.repeated import Repeated
@@ -388,7 +390,8 @@ class Resolver:
                     port=target.port,
                     service={g.path.rpartition("/")[2]: g.text for g in files},
                     settings={
-                        **deployment.resources.model_dump(mode="json"),
+                        **deployment.resources.model_dump(mode="json", exclude={"replicas"}),
+                        **self.place(deployment, target),
                         "port": target.port,
                         "capture": deployment.capture and deployment.capture.model_dump(),
                         **({"code": code} if code else {}),
@@ -397,6 +400,20 @@ class Resolver:
                     after=tuple(self.spec.earlier(name, target_name)),
                     kind=target.kind,
                 )
+
+    def place(self, deployment: Deployment, target: Target) -> Mapping[str, Any]:
+        """What a release on a target beside this machine is made with."""
+        if target.kind == "local":
+            return {}
+        python, replicas = self.spec.python, deployment.resources.replicas
+        return {
+            "replicas": replicas and replicas.model_dump(mode="json"),
+            target.kind: {
+                **target.model_dump(mode="json", exclude={"kind", "after", "port"}),
+                "base": base_image(python.image, python.version),
+                "project": self.spec.project,
+            },
+        }
 
     def pins(self) -> Mapping[str, str]:
         """Package to version, of what the requirements file pins."""

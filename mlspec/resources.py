@@ -170,6 +170,19 @@ class DeploymentResource:
         return f"deployment.{self.name}@{self.target}"
 
     @property
+    def place(self) -> Mapping[str, Any]:
+        """What the spec says of a target that is not this machine; empty for this machine."""
+        place: Mapping[str, Any] = self.settings.get(self.kind) or {}
+        return place
+
+    @property
+    def where(self) -> Mapping[str, Any] | None:
+        """The same as the ledger keeps it, to find the deployment when it has left the spec."""
+        if not self.place:
+            return None
+        return {"kind": self.kind, "port": self.port, **self.place}
+
+    @property
     def pinned(self) -> int | None:
         """The version that this target serves, whatever is newer; none if it is not pinned."""
         return self.deployment.pin.get(self.target)
@@ -178,6 +191,12 @@ class DeploymentResource:
     def smoke(self) -> tuple[Mapping[str, Any], ...]:
         """The rows that a release must answer before it gets traffic."""
         return tuple(smoke.input for smoke in self.deployment.smoke)
+
+    @property
+    def terms(self) -> Mapping[str, Any] | None:
+        """Those of its rollout, as data; none if a release is taken into service at once."""
+        rollout = self.deployment.rollout
+        return None if rollout is None else rollout.model_dump(mode="json")
 
 
 Resource = (
@@ -285,10 +304,16 @@ class ObservedStage:
 
 @dataclass(frozen=True, slots=True)
 class ObservedDeployment:
-    """What runs for a deployment on this machine."""
+    """What runs for a deployment, on this machine or where any machine can see it.
+
+    `differs`: what of it is not as it was deployed: a field, what was deployed, what is there.
+    `unseen`: why it could not be looked at, if it could not.
+    """
 
     running: bool
     release: str | None = None
+    differs: tuple[tuple[str, Any, Any], ...] = ()
+    unseen: str = ""
 
 
 @dataclass(frozen=True, slots=True)

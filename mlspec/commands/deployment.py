@@ -78,7 +78,7 @@ def _here(project: Project, resource: DeploymentResource) -> None:
     deployed = project.recorded().deployed(resource.address)
     if deployed is None:
         raise MlspecError(f"{resource.address} is not deployed", hint="run `mlspec apply`")
-    if deployed.place != project.place:
+    if not deployed.is_at(project.place):
         raise MlspecError(
             f"{resource.address} runs on another machine or in another checkout",
             hint="run the command there",

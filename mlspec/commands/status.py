@@ -170,7 +170,7 @@ def _deployment(
     held: dict[str, str],
 ) -> dict[str, Any]:
     step, seen = waiting.get(resource.address), None
-    here = deployed is not None and deployed.place == project.place
+    here = deployed is not None and deployed.is_at(project.place)
     if here or deployed is None:
         seen = target_of(project.root, resource).observe(resource.name)
     if deployed is None:

@@ -38,13 +38,23 @@ def base_image(image: str | None, version: str) -> str:
     return f"docker.io/library/python:{major}.{minor}-slim"
 
 
-def compile_containerfile(owner: str, base: str, labels: Mapping[str, str]) -> str:
-    """The recipe; raises :class:`MlspecError` for a value that would read as something else."""
+def compile_containerfile(
+    owner: str, base: str, labels: Mapping[str, str], *, bentoml: bool, workers: int
+) -> str:
+    """The recipe; raises :class:`MlspecError` for a value that would read as something else.
+
+    `workers` are the processes that answer; a service that is BentoML's says so itself.
+    """
     for value in (base, *labels.values()):
         if _UNSAFE.search(value):
             raise MlspecError(f"{value!r} cannot stand in the recipe of an image")
     check = f"import urllib.request as r; r.urlopen('http://127.0.0.1:{PORT}/readyz', timeout=4)"
-    serve = ["-m", "bentoml", "serve", "service:Predictor", "--host", "0.0.0.0"]
+    address = ["--host", "0.0.0.0", "--port", str(PORT)]
+    if bentoml:
+        serve = ["-m", "bentoml", "serve", "service:Predictor", *address]
+    else:
+        serve = ["-m", "uvicorn", "service:app", *address, "--workers", str(workers)]
+        serve += ["--no-access-log", "--no-server-header"]
     return render_template(
         "image/Containerfile.jinja",
         header=header(owner),
@@ -53,5 +63,6 @@ def compile_containerfile(owner: str, base: str, labels: Mapping[str, str]) -> s
         user=USER,
         port=PORT,
         health=json.dumps([PYTHON, "-c", check]),
-        command=json.dumps([PYTHON, *serve, "--port", str(PORT)]),
+        bentoml=bentoml,
+        command=json.dumps([PYTHON, *serve]),
     )

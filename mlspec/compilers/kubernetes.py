@@ -9,7 +9,7 @@ that the cluster does, so that what the cluster has can be compared with them fi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlspec.compilers.containerfile import CAPTURES, PORT, USER
@@ -25,7 +25,7 @@ DEPLOYMENT, TARGET, PROJECT, TRACK = (
     f"{PREFIX}/{key}" for key in ("deployment", "target", "project", "track")
 )
 MODEL, VERSION, RELEASE = (f"{PREFIX}/{key}" for key in ("model", "version", "release"))
-STABLE, CANARY = "stable", "canary"
+STABLE, CANARY, TRIAL = "stable", "canary", "trial"
 CONTAINER = "service"
 
 SERVED = ("/predict", "/schema.json")
@@ -86,6 +86,11 @@ class Workload:
 def compile_kubernetes(workload: Workload) -> tuple[Object, ...]:
     """The objects of a workload, those first that others rely on."""
     return tuple(_objects(workload))
+
+
+def compile_trial(workload: Workload) -> Object:
+    """One pod of the release that no Service selects: it can be asked and gets no requests."""
+    return _deployment(workload, replace(workload.stable, copies=1), TRIAL)
 
 
 def render_manifests(objects: Sequence[Object], owner: str) -> str:

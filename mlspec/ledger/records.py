@@ -162,7 +162,8 @@ class Deployed(Record):
     """What a target was told to serve. `release` is the digest of service, settings and artifact.
 
     `place` names the machine and checkout that runs a local deployment, so that another clone does
-    not mistake its own silence for drift. `refused` is a trial that failed: a release and the rows
+    not mistake its own silence for drift; it is empty for a target that any machine can reach, and
+    `where` is what the spec said of that. `refused` is a trial that failed: a release and the rows
     that it was asked. The status is `refused` when there was nothing before that trial.
     """
 
@@ -175,6 +176,11 @@ class Deployed(Record):
     place: str
     refused: str | None = None
     refused_reason: str = ""
+    where: Mapping[str, Any] | None = None
+
+    def is_at(self, place: str) -> bool:
+        """Whether this machine and checkout can look at it."""
+        return self.place in ("", place)
 
 
 class Policy(Record):

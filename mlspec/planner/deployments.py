@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mlspec.errors import MlspecError
@@ -107,7 +107,9 @@ def _plan_version(
     facts.versions[resource.address] = version
     if recorded is not None and recorded.status != "refused" and recorded.release == release:
         _plan_drift(facts, resource, recorded)
-    elif recorded is not None and recorded.refused == trial_digest(release, resource.smoke):
+    elif recorded is not None and recorded.refused == trial_digest(
+        release, resource.smoke, resource.terms
+    ):
         facts.hold(resource.address, f"this release was refused: {recorded.refused_reason}")
     elif (earlier := _not_yet_on(facts, resource, version)) is not None:
         facts.hold(resource.address, f"{earlier} does not serve version {number}, and comes first")
@@ -296,6 +298,7 @@ def _plan_pending(
         return
     assert outlook.pending is not None
     reason = f"the version that {outlook.pending} registers"
+    reason += _how(resource, recorded)
     _add(
         facts,
         resource,
@@ -316,7 +319,9 @@ def _plan_change(
     if recorded.version == version.number and recorded.model == version.model:
         release = facts.fingerprints[resource.address]
         change = FieldChange("release", recorded.release[:12], release[:12])
-        _add(facts, resource, Action.DEPLOY, "its service or resources changed", (change,))
+        changes = (change, *_moved_settings(recorded, resource))
+        reason = f"its service or resources changed{_how(resource, recorded)}"
+        _add(facts, resource, Action.DEPLOY, reason, changes)
         return
     back = recorded.model == version.model and version.number < recorded.version
     if recorded.model != version.model:
@@ -327,6 +332,8 @@ def _plan_change(
         reason = f"spec, code and data are those of version {version.number} again"
     else:
         reason = f"version {version.number} is accepted"
+    if not back:
+        reason += _how(resource, recorded)
     _add(
         facts,
         resource,
@@ -337,6 +344,22 @@ def _plan_change(
     )
 
 
+def _moved_settings(recorded: Deployed, resource: DeploymentResource) -> Iterator[FieldChange]:
+    """What the spec says otherwise of a target beside this machine, by the key that says it."""
+    if recorded.where is not None and resource.where is not None:
+        for key in sorted(recorded.where.keys() | resource.where.keys()):
+            before, now = recorded.where.get(key), resource.where.get(key)
+            if before != now:
+                yield FieldChange(f"target.{key}", before, now)
+
+
+def _how(resource: DeploymentResource, recorded: Deployed | None) -> str:
+    """How a release takes over from one that serves, if not at once."""
+    if resource.deployment.rollout is None or recorded is None or recorded.status != "serving":
+        return ""
+    return f"; {resource.deployment.rollout}"
+
+
 def _interface(facts: Facts, recorded: Deployed, version: Version) -> Consequence:
     serving = facts.recorded.version(recorded.model, recorded.version)
     same = serving is None or serving.signature == version.signature
@@ -345,10 +368,15 @@ def _interface(facts: Facts, recorded: Deployed, version: Version) -> Consequenc
 
 def _plan_drift(facts: Facts, resource: DeploymentResource, recorded: Deployed) -> None:
     """Only this machine's own deployments can be observed; others are as recorded."""
-    if recorded.place != facts.observed.place or recorded.status == "stopped":
+    if not recorded.is_at(facts.observed.place) or recorded.status == "stopped":
         return
     seen = facts.observed.deployments.get(resource.address)
-    if seen is None or not seen.running:
+    if seen is not None and seen.unseen:
+        facts.hold(resource.address, f"it cannot be looked at: {seen.unseen}")
+    elif seen is not None and seen.differs:
+        changes = tuple(FieldChange(name, was, was, now) for name, was, now in seen.differs)
+        _add(facts, resource, Action.DEPLOY, "drift: it is not as it was deployed", changes)
+    elif seen is None or not seen.running:
         change = FieldChange("running", True, True, False)
         _add(facts, resource, Action.DEPLOY, "drift: it is not running", (change,))
     elif seen.release != recorded.release:

@@ -6,17 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlspec.atomic import make_own_folder
-from mlspec.errors import MlspecError, RolledBack
+from mlspec.errors import MlspecError, RolledBack, Undecided
 from mlspec.fingerprint import trial_digest
 from mlspec.ledger.paths import deployment_path
 from mlspec.ledger.records import Deployed, Version
 from mlspec.plan import Action, Step
 from mlspec.planner.moves import moved_to
+from mlspec.providers import rollouts
 from mlspec.providers.context import Change, Context
 from mlspec.providers.local.release import stage_release
 from mlspec.providers.moves import move
-from mlspec.providers.targets import make_target, target_of
+from mlspec.providers.target import Running
+from mlspec.providers.targets import target_of, target_where
 from mlspec.resources import DeploymentResource
+
+PLACE = ("kind", "context", "namespace", "gitops")
+"""What tells one place from another, of a target that is not this machine."""
 
 
 def apply(step: Step, context: Context) -> Change:
@@ -44,32 +49,47 @@ def _serve(step: Step, context: Context) -> Change:
         version=version.number,
         release=release,
         status="serving",
-        place=context.place,
+        place="" if resource.where else context.place,
+        where=resource.where,
     )
     path = deployment_path(resource.name, resource.target)
     try:
-        if not _serves(resource, release, context):
-            _deploy(resource, version, context)
+        running = _serving(resource, release, context) or _deploy(step, resource, version, context)
+    except Undecided as error:
+        return Change("", {}, error)
     except RolledBack as error:
         before = context.recorded.deployed(step.address)
         kept = before or record.model_copy(update={"status": "refused"})
         refused = {
-            "refused": trial_digest(release, resource.smoke),
+            "refused": trial_digest(release, resource.smoke, resource.terms),
             "refused_reason": error.message.splitlines()[0].removeprefix(f"{step.address}: "),
         }
         return Change("", {path: kept.model_copy(update=refused)}, error)
-    return Change(
-        f"version {version.number} serves at http://127.0.0.1:{resource.port}", {path: record}
-    )
+    _leave(step.address, resource, context)
+    said = running.note or f"serves at {running.url}"
+    return Change(f"version {version.number} {said}", {path: record})
 
 
-def _serves(resource: DeploymentResource, release: str, context: Context) -> bool:
-    """Whether it runs already: an apply that was killed did that, and could not record it."""
+def _serving(resource: DeploymentResource, release: str, context: Context) -> Running | None:
+    """What runs already, as it should: an apply that was killed did that, and did not record it."""
     running = target_of(context.root, resource).observe(resource.name)
-    return running is not None and running.status == "serving" and running.release == release
+    if running is None or running.differs or running.status != "serving":
+        return None
+    return running if running.release == release else None
 
 
-def _deploy(resource: DeploymentResource, version: Version, context: Context) -> None:
+def _leave(address: str, resource: DeploymentResource, context: Context) -> None:
+    """Take it away from where it was, if its target is another place by now."""
+    before = context.recorded.deployed(address)
+    if before is None or before.where is None or resource.where is None:
+        return
+    if any(before.where.get(key) != resource.where.get(key) for key in PLACE):
+        target_where(context.root, resource.target, before.where).destroy(resource.name)
+
+
+def _deploy(
+    step: Step, resource: DeploymentResource, version: Version, context: Context
+) -> Running:
     artifact = _artifact(version, context)
     release = stage_release(
         context.root,
@@ -86,9 +106,8 @@ def _deploy(resource: DeploymentResource, version: Version, context: Context) ->
         context.source.time,
         names=tuple(resource.service),
     )
-    target_of(context.root, resource).deploy(
-        resource.name, replace(release, token=context.token), resource.smoke
-    )
+    target = target_of(context.root, resource)
+    return rollouts.deploy(step, resource, replace(release, token=context.token), target, context)
 
 
 def _artifact(version: Version, context: Context) -> Path:
@@ -114,7 +133,8 @@ def _move(step: Step, context: Context) -> Change:
     if isinstance(resource, DeploymentResource):
         target = target_of(context.root, resource)
     else:
-        target = make_target(context.root, target_name)
+        recorded = context.recorded.deployed(step.address)
+        target = target_where(context.root, target_name, recorded.where if recorded else None)
     target.rename(name, now.removeprefix("deployment.").partition("@")[0])
     return move(step, context)
 
@@ -122,9 +142,9 @@ def _move(step: Step, context: Context) -> Change:
 def _delete(address: str, context: Context) -> Change:
     name, _, target = address.removeprefix("deployment.").partition("@")
     deployed = context.recorded.deployed(address)
-    make_target(context.root, target).destroy(name)
+    target_where(context.root, target, deployed.where if deployed else None).destroy(name)
     detail = "stopped and forgotten"
-    if deployed is not None and deployed.place != context.place:
+    if deployed is not None and not deployed.is_at(context.place):
         detail = "forgotten; `mlspec destroy` in the checkout that runs it stops it there"
     records = {} if deployed is None else {deployment_path(name, target): None}
     return Change(detail, records)

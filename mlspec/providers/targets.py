@@ -7,10 +7,12 @@ called with the root, the target's name and its port.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from mlspec.errors import MlspecError
 from mlspec.providers.local.rundir import list_runs, load_state
@@ -18,20 +20,44 @@ from mlspec.providers.target import Target
 from mlspec.resources import DeploymentResource
 
 LOCAL = "local"
-KINDS = {LOCAL: "mlspec.providers.local.client:LocalTarget"}
+KINDS = {
+    LOCAL: "mlspec.providers.local.client:LocalTarget",
+    "kubernetes": "mlspec.providers.kubernetes:make_kubernetes",
+}
 """Modules and names in them; a module is imported when a target of its kind is asked for."""
 GROUP = "mlspec.targets"
-Make = Callable[[Path, str, int], Target]
+Make = Callable[..., Target]
+NOWHERE: Mapping[str, Any] = MappingProxyType({})
 
 
-def make_target(root: Path, name: str, *, kind: str = LOCAL, port: int = 0) -> Target:
-    """The target of this name; its port matters only to what will be started there."""
-    return _load(kind)(root, name, port)
+def make_target(
+    root: Path,
+    name: str,
+    *,
+    kind: str = LOCAL,
+    port: int = 0,
+    place: Mapping[str, Any] = NOWHERE,
+) -> Target:
+    """The target of this name; its port matters only to what will be started there.
+
+    `place` is what the spec says of one that is not this machine.
+    """
+    return _load(kind)(root, name, port, place) if place else _load(kind)(root, name, port)
 
 
 def target_of(root: Path, resource: DeploymentResource) -> Target:
     """Where a deployment runs."""
-    return make_target(root, resource.target, kind=resource.kind, port=resource.port)
+    return make_target(
+        root, resource.target, kind=resource.kind, port=resource.port, place=resource.place
+    )
+
+
+def target_where(root: Path, name: str, where: Mapping[str, Any] | None) -> Target:
+    """A target as the ledger remembers it; nothing remembered is this machine."""
+    if where is None:
+        return make_target(root, name)
+    place = {key: value for key, value in where.items() if key not in ("kind", "port")}
+    return make_target(root, name, kind=where["kind"], port=where["port"], place=place)
 
 
 def found_here(root: Path) -> tuple[tuple[str, str], ...]:

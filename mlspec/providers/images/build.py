@@ -18,20 +18,24 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlspec.atomic import make_own_folder
 from mlspec.compilers.containerfile import APP, FILE, INPUTS, compile_containerfile
 from mlspec.fingerprint import digest_of
 from mlspec.providers.images.bom import LIST_CODE, render_bom
 from mlspec.providers.images.builder import Builder, find_builder
+from mlspec.providers.target import Release
 
 RECORD, BOM = "image.json", "sbom.json"
+EPOCH = 315_532_800
+"""Stands in an image for when it was made: 1980, in seconds. Archives cannot tell earlier times."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """What an image is made of. `app` is the folder with the service's files, `commit` may be
-    unknown, `epoch` (seconds) stands for the time in which it was made."""
+    unknown."""
 
     deployment: str
     model: str
@@ -39,7 +43,8 @@ class Recipe:
     commit: str
     app: Path
     base: str
-    epoch: int
+    bentoml: bool
+    workers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,25 @@ class Built:
 
     reference: str
     bom: Path
+
+
+def image_of(root: Path, deployment: str, release: Release) -> str:
+    """The image of a staged release in its target's registry, by its digest."""
+    place: Mapping[str, Any] = release.settings["kubernetes"]
+    model = json.loads((release.bento / "src/model/model.json").read_bytes())
+    recipe = Recipe(
+        deployment=deployment,
+        model=release.model,
+        version=release.version,
+        commit=str(model.get("commit") or ""),
+        app=release.bento / "src",
+        base=str(place["base"]),
+        bentoml=(release.bento / "bento.yaml").is_file(),
+        workers=release.workers,
+    )
+    image: Mapping[str, Any] = place["image"]
+    built = ensure_image(root, recipe, str(image["repository"]), image.get("auth_env"))
+    return built.reference
 
 
 def ensure_image(root: Path, recipe: Recipe, repository: str, auth_env: str | None) -> Built:
@@ -63,7 +87,7 @@ def ensure_image(root: Path, recipe: Recipe, repository: str, auth_env: str | No
     if digest is None:
         with tempfile.TemporaryDirectory(prefix="mlspec-image-") as staging:
             _stage(Path(staging), recipe, inputs)
-            builder.build(Path(staging), tag, recipe.epoch)
+            builder.build(Path(staging), tag, EPOCH)
         digest = builder.push(tag)
     return _keep(folder, builder, recipe, tag, f"{name}@{digest}")
 
@@ -72,7 +96,7 @@ def _inputs(recipe: Recipe) -> str:
     """Digest of the recipe's text and of each file that it takes."""
     files = {path.relative_to(recipe.app).as_posix(): _sha256(path) for path in _files(recipe.app)}
     text = _text(recipe, "")
-    return digest_of({"recipe": text, "files": files, "epoch": recipe.epoch})
+    return digest_of({"recipe": text, "files": files, "epoch": EPOCH})
 
 
 def _text(recipe: Recipe, inputs: str) -> str:
@@ -84,7 +108,10 @@ def _text(recipe: Recipe, inputs: str) -> str:
         "org.opencontainers.image.version": str(recipe.version),
         INPUTS: inputs,
     }
-    return compile_containerfile(f"deployment.{recipe.deployment}", recipe.base, labels)
+    owner = f"deployment.{recipe.deployment}"
+    return compile_containerfile(
+        owner, recipe.base, labels, bentoml=recipe.bentoml, workers=recipe.workers
+    )
 
 
 def _stage(folder: Path, recipe: Recipe, inputs: str) -> None:

@@ -159,6 +159,10 @@ def _deployment(
     if len(name) > MAX_OBJECT:
         message = f"a name of {len(name)} characters; target `{target_name}` takes {MAX_OBJECT}"
         yield Problem("MLS097", at, message, "shorten it", on_key=True)
+    if deployment.smoke and target.gitops is not None and target.after not in deployment.targets:
+        message = f"target `{target_name}` only writes manifests, so nothing there answers `smoke`"
+        hint = "have a target before it that the deployment is on too: `after: TARGET`"
+        yield Problem("MLS096", (*at, "smoke"), message, hint, on_key=True)
     if deployment.capture is not None and target.captures is None:
         message = f"target `{target_name}` has no place for captures: they would go with their pod"
         hint = f"name a PersistentVolumeClaim: `targets.{target_name}.captures`, or remove this"

@@ -1,0 +1,27 @@
+"""A namespace of a cluster as a target, by kubectl; or its manifests in a folder, for GitOps.
+
+`kubectl`  every call of the program: lists of arguments, limits of time, errors in words
+`client`   observe, deploy, go back, stop, start, rename, destroy, logs
+`compare`  what of an object that the cluster has is not as mlspec applied it
+`smoke`    asks a pod that gets no requests yet
+`gitops`   the same protocol for a folder that Argo CD or Flux watches
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlspec.providers.target import Target
+
+
+def make_kubernetes(root: Path, name: str, port: int, place: Mapping[str, Any]) -> Target:
+    """The target: a cluster, or a folder of manifests if the spec names one."""
+    if place.get("gitops"):
+        from mlspec.providers.kubernetes.gitops import GitOpsTarget
+
+        return GitOpsTarget(root, name, port, place)
+    from mlspec.providers.kubernetes.client import KubernetesTarget
+
+    return KubernetesTarget(root, name, port, place)

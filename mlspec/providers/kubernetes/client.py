@@ -1,0 +1,402 @@
+"""What a command does with a deployment on a cluster: observe, deploy, go back, stop, start.
+
+What was last applied and found good is kept beside it in the namespace, in a ConfigMap
+`mlspec-<deployment>`: any machine can observe it, go back to it and take it away. A release that
+does not get ready is replaced by that; what served goes on serving all the while, since a pod of it
+ends only when a new one is ready.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mlspec.atomic import make_own_folder
+from mlspec.compilers.kubernetes import (
+    MANAGER,
+    RELEASE,
+    Object,
+    Track,
+    Workload,
+    compile_kubernetes,
+    compile_trial,
+    key_of,
+    selector,
+)
+from mlspec.errors import MlspecError, RolledBack
+from mlspec.plan import canonical_json
+from mlspec.providers.images.build import image_of
+from mlspec.providers.kubernetes.compare import compare_objects
+from mlspec.providers.kubernetes.kubectl import Kubectl, Refused
+from mlspec.providers.kubernetes.smoke import check_smoke
+from mlspec.providers.target import Release, Running
+
+KINDS = (
+    "deployments.apps,services,horizontalpodautoscalers.autoscaling,"
+    "poddisruptionbudgets.policy,networkpolicies.networking.k8s.io"
+)
+"""Kinds that every cluster has and that may be mlspec's."""
+EXTRA = {
+    "HTTPRoute": "httproutes.gateway.networking.k8s.io",
+    "ServiceMonitor": "servicemonitors.monitoring.coreos.com",
+}
+"""Kinds that a cluster has if somebody installed them."""
+LOG_LINES = 2000
+TROUBLE_LINES = 15
+DATA = "record.json"
+BACK_SECONDS = 60.0
+"""More than a release has, for going back: pods of what served are there already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept in the namespace of what was applied last."""
+
+    release: str
+    model: str
+    version: int
+    status: str
+    token: int
+    image: str
+    settings: Mapping[str, Any]
+    objects: Sequence[Object]
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesTarget:
+    """A target of kind `kubernetes`. `place` is what the spec says of it, and the project."""
+
+    root: Path
+    name: str
+    port: int
+    place: Mapping[str, Any]
+
+    @property
+    def kubectl(self) -> Kubectl:
+        return Kubectl(str(self.place["context"]), str(self.place["namespace"]))
+
+    @property
+    def ready_seconds(self) -> float:
+        return float(self.place.get("ready") or 300.0)
+
+    def observe(self, deployment: str) -> Running | None:
+        live = self.kubectl.get(
+            f"{KINDS},configmaps,pods", f"--selector={self._labels(deployment)}"
+        )
+        kept = _kept(live)
+        main = next((each for each in live if key_of(each) == ("Deployment", deployment)), None)
+        if kept is None and main is None:
+            return None
+        if kept is None:
+            return _running(self._url(deployment), None, main, live, ())
+        live += self._extra(kept.objects)
+        differs = tuple(compare_objects(_expected(kept), live))
+        return _running(self._url(deployment), kept, main, live, differs)
+
+    def release(self, deployment: str) -> Release | None:  # noqa: ARG002
+        return None  # its files are in an image, and no longer here
+
+    def deploy(
+        self, deployment: str, release: Release, smoke: Sequence[Mapping[str, Any]]
+    ) -> Running:
+        kubectl, where = self.kubectl, self._address(deployment)
+        before = self._kept(deployment)
+        if before is not None and before.token > release.token:
+            raise MlspecError(
+                f"{where}: a later apply deployed here meanwhile", hint="plan again and apply"
+            )
+        image = image_of(self.root, deployment, release)
+        workload = self._workload(deployment, release, image)
+        objects = compile_kubernetes(workload)
+        # What the cluster refuses is told before anything changes.
+        kubectl.apply(objects, dry=True)
+        if smoke and (failed := self._try(workload, smoke)):
+            raise RolledBack(f"{where}: {_not_taken(release)}: {failed}")
+        kubectl.apply(objects)
+        try:
+            self._await(deployment)
+        except Refused as late:
+            trouble = self._trouble(deployment, release.digest)
+            self._go_back(deployment, before)
+            raise RolledBack(
+                f"{where}: {_not_taken(release)}: {late.said.splitlines()[-1]}\n{trouble}".rstrip()
+            ) from None
+        self._prune(deployment, objects, before)
+        self._keep(
+            deployment,
+            Kept(
+                release.digest,
+                release.model,
+                release.version,
+                "serving",
+                release.token,
+                image,
+                dict(release.settings),
+                objects,
+            ),
+        )
+        return self._observed(deployment)
+
+    def stop(self, deployment: str) -> None:
+        kept = self._kept(deployment)
+        if kept is None or kept.status == "stopped":
+            return
+        self.kubectl.run("scale", f"deployment/{deployment}", "--replicas=0")
+        self._keep(deployment, replace(kept, status="stopped"))
+
+    def start(self, deployment: str) -> Running:
+        kept = self._kept(deployment)
+        if kept is None:
+            raise MlspecError(
+                f"{self._address(deployment)} was never deployed there", hint="run `mlspec apply`"
+            )
+        serving = replace(kept, status="serving")
+        self._restore(deployment, serving)
+        self._keep(deployment, serving)
+        return self._observed(deployment)
+
+    def rename(self, deployment: str, name: str) -> None:
+        kept = self._kept(deployment)
+        if kept is None or self._kept(name) is not None:
+            return
+        track = Track(kept.model, kept.version, kept.release, kept.image)
+        objects = compile_kubernetes(self._of(name, kept.settings, track))
+        self.kubectl.apply(objects)
+        if kept.status == "stopped":
+            self.kubectl.run("scale", f"deployment/{name}", "--replicas=0")
+        else:
+            self._await(name)
+        self._keep(name, replace(kept, objects=objects))
+        self.destroy(deployment)
+
+    def destroy(self, deployment: str) -> None:
+        kept = self._kept(deployment)
+        for kind, plural in EXTRA.items():
+            if kept and any(each["kind"] == kind for each in kept.objects):
+                self.kubectl.delete(plural, deployment)
+        labels = self._labels(deployment)
+        self.kubectl.delete(f"{KINDS},configmaps", f"--selector={labels}")
+
+    def logs(self, deployment: str) -> tuple[Path, ...]:
+        """What its pods said lately, fetched into a file."""
+        text = self.kubectl.run(
+            "logs",
+            f"--selector={self._labels(deployment)}",
+            "--all-containers",
+            "--prefix",
+            f"--tail={LOG_LINES}",
+            "--max-log-requests=50",
+        )
+        if not text.strip():
+            return ()
+        path = make_own_folder(self.root, "logs", "clusters") / f"{deployment}@{self.name}.log"
+        path.write_text(text, encoding="utf-8")
+        return (path,)
+
+    def _try(self, workload: Workload, smoke: Sequence[Mapping[str, Any]]) -> str | None:
+        """Run one pod that gets no requests, and ask it; why it is not good, or nothing."""
+        kubectl, trial = self.kubectl, compile_trial(workload)
+        name = trial["metadata"]["name"]
+        kubectl.apply([trial])
+        try:
+            self._await(name)
+            return check_smoke(kubectl, name, smoke)
+        except Refused as late:
+            last = late.said.splitlines()[-1] if late.said else str(late)
+            return f"{last}\n{self._trouble(workload.deployment, workload.stable.release)}".rstrip()
+        finally:
+            with suppress(MlspecError):
+                kubectl.delete(f"deployment/{name}")
+
+    def _await(self, workload: str, more: float = 0.0) -> None:
+        seconds = self.ready_seconds + more
+        self.kubectl.run(
+            "rollout",
+            "status",
+            f"deployment/{workload}",
+            f"--timeout={int(seconds)}s",
+            seconds=seconds + 30.0,
+        )
+
+    def _go_back(self, deployment: str, before: Kept | None) -> None:
+        """Have again what was there, or nothing if nothing was."""
+        if before is None:
+            self.destroy(deployment)
+            return
+        self._restore(deployment, before)
+        self._prune(deployment, before.objects, before)
+
+    def _restore(self, deployment: str, kept: Kept) -> None:
+        self.kubectl.apply(_expected(kept))
+        main = next(each for each in kept.objects if key_of(each) == ("Deployment", deployment))
+        if kept.status != "stopped" and "replicas" not in main["spec"]:
+            self._wake(deployment, kept)
+        self._await(deployment, BACK_SECONDS)
+
+    def _wake(self, deployment: str, kept: Kept) -> None:
+        """An autoscaler leaves alone what has no pods."""
+        found = self.kubectl.get(f"deployment/{deployment}")
+        if found and not found[0].get("spec", {}).get("replicas"):
+            least = int((kept.settings.get("replicas") or {}).get("min", 1))
+            self.kubectl.run("scale", f"deployment/{deployment}", f"--replicas={least}")
+
+    def _prune(self, deployment: str, wanted: Sequence[Object], before: Kept | None) -> None:
+        """Remove what is the deployment's and is not wanted any more."""
+        keep = {key_of(each) for each in wanted}
+        live = self.kubectl.get(KINDS, f"--selector={self._labels(deployment)}")
+        if before is not None:
+            live += self._extra(before.objects)
+        for each in live:
+            kind, name = key_of(each)
+            if (kind, name) not in keep:
+                self.kubectl.delete(EXTRA.get(kind, kind.lower()), name)
+
+    def _extra(self, objects: Sequence[Object]) -> list[dict[str, Any]]:
+        """Those of the kinds that not every cluster has."""
+        found: list[dict[str, Any]] = []
+        for each in objects:
+            kind, name = key_of(each)
+            if kind in EXTRA:
+                with suppress(Refused):
+                    found += self.kubectl.get(EXTRA[kind], name)
+        return found
+
+    def _keep(self, deployment: str, kept: Kept) -> None:
+        record = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": _record_name(deployment),
+                "namespace": self.place["namespace"],
+                "labels": {
+                    "app.kubernetes.io/managed-by": MANAGER,
+                    **selector(deployment, self.name, str(self.place["project"])),
+                },
+                "annotations": {RELEASE: kept.release},
+            },
+            "data": {DATA: canonical_json(asdict(kept))},
+        }
+        self.kubectl.apply([record])
+
+    def _kept(self, deployment: str) -> Kept | None:
+        return _kept(self.kubectl.get(f"configmap/{_record_name(deployment)}"))
+
+    def _trouble(self, deployment: str, release: str) -> str:
+        """Why the pods of a release are not ready, as far as the cluster says."""
+        lines: list[str] = []
+        with suppress(MlspecError):
+            pods = self.kubectl.get("pods", f"--selector={self._labels(deployment)}")
+            for pod in pods:
+                about = pod.get("metadata", {})
+                if (about.get("annotations") or {}).get(RELEASE) != release:
+                    continue
+                lines += _told(pod)
+                with suppress(MlspecError):
+                    text = self.kubectl.run("logs", about["name"], f"--tail={TROUBLE_LINES}")
+                    lines += text.splitlines()
+        return "\n".join(lines[: 2 * TROUBLE_LINES])
+
+    def _observed(self, deployment: str) -> Running:
+        running = self.observe(deployment)
+        if running is None:
+            raise MlspecError(f"{self._address(deployment)} is gone from {self.kubectl.where}")
+        return running
+
+    def _workload(self, deployment: str, release: Release, image: str) -> Workload:
+        track = Track(release.model, release.version, release.digest, image)
+        return self._of(deployment, release.settings, track)
+
+    def _of(self, deployment: str, settings: Mapping[str, Any], track: Track) -> Workload:
+        project = str(self.place["project"])
+        return Workload(deployment, self.name, project, settings, track)
+
+    def _labels(self, deployment: str) -> str:
+        labels = selector(deployment, self.name, str(self.place["project"]))
+        return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+    def _address(self, deployment: str) -> str:
+        return f"deployment.{deployment}@{self.name}"
+
+    def _url(self, deployment: str) -> str:
+        gateway = self.place.get("gateway")
+        if gateway:
+            return f"https://{gateway['host']}/{deployment}"
+        return f"http://{deployment}.{self.place['namespace']}:{self.port}"
+
+
+def _record_name(deployment: str) -> str:
+    return f"mlspec-{deployment}"
+
+
+def _kept(live: Sequence[Mapping[str, Any]]) -> Kept | None:
+    """What the ConfigMap among these objects says; nothing if nobody can read it."""
+    for each in live:
+        if each.get("kind") == "ConfigMap":
+            with suppress(ValueError, KeyError, TypeError):
+                return Kept(**json.loads(each["data"][DATA]))
+    return None
+
+
+def _expected(kept: Kept) -> Sequence[Object]:
+    """What should be there: as applied, but without pods if it was stopped."""
+    if kept.status != "stopped":
+        return kept.objects
+    return [
+        {**each, "spec": {**each["spec"], "replicas": 0}} if each["kind"] == "Deployment" else each
+        for each in kept.objects
+    ]
+
+
+def _running(
+    url: str,
+    kept: Kept | None,
+    main: Mapping[str, Any] | None,
+    live: Sequence[Mapping[str, Any]],
+    differs: tuple[tuple[str, Any, Any], ...],
+) -> Running:
+    spec, status = (main or {}).get("spec", {}), (main or {}).get("status", {})
+    ready = int(status.get("readyReplicas") or 0)
+    pods = [each for each in live if each.get("kind") == "Pod"]
+    restarts = sum(
+        int(container.get("restartCount") or 0)
+        for pod in pods
+        for container in pod.get("status", {}).get("containerStatuses") or ()
+    )
+    stopped = kept is not None and kept.status == "stopped"
+    return Running(
+        status="stopped" if stopped else "serving" if ready else "down",
+        release=kept.release if kept else "",
+        model=kept.model if kept else "",
+        version=kept.version if kept else 0,
+        url=url,
+        since=str((main or {}).get("metadata", {}).get("creationTimestamp") or ""),
+        workers=int(spec.get("replicas") or 0),
+        ready=ready,
+        restarts=restarts,
+        differs=differs,
+    )
+
+
+def _told(pod: Mapping[str, Any]) -> list[str]:
+    """Why a pod is not ready, in its own words."""
+    name, status = pod.get("metadata", {}).get("name"), pod.get("status", {})
+    lines = [
+        f"{name}: {each.get('reason', '')}: {each.get('message', '')}"
+        for each in status.get("conditions") or ()
+        if each.get("status") == "False" and each.get("message")
+    ]
+    for container in status.get("containerStatuses") or ():
+        lines += [
+            f"{name}: {state['reason']}: {state.get('message', '')}".rstrip(": ")
+            for state in (container.get("state") or {}).values()
+            if state.get("reason")
+        ]
+    return lines
+
+
+def _not_taken(release: Release) -> str:
+    return f"version {release.version} of {release.model} was not taken into service"
