@@ -6,8 +6,9 @@ it are done (a run that was seen before, a candidate that is already a version) 
 answer, asked again.
 
 Steps take turns, so that there is one writer of files, of DVC and of the ledger. Stages that run
-have a thread each, and give their turn up while their command runs. All else is done in the main
-thread: a signal reaches it there, and a command that ended well is recorded none the less.
+have a thread each, and give their turn up while their command runs; so do rollouts. All else is
+done in the main thread: a signal reaches it there, and a command that ended well is recorded none
+the less.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from mlspec.plan import Action, Outcome, Plan, Report, Status, Step
 from mlspec.planner import Facts, Recorded
 from mlspec.providers import datasets, deployments, files, gates, models, policies, stages
 from mlspec.providers.context import Change, Context, CutShort
-from mlspec.resources import ModelResource, StageResource
+from mlspec.resources import DeploymentResource, ModelResource, StageResource
 
 PROVIDERS: dict[str, ModuleType] = {
     "file": files,
@@ -202,6 +203,8 @@ class _Apply:
 
     def _claim(self, step: Step, to_do: bool) -> Claim:
         """What a step takes of this machine; little if it is only to be skipped."""
+        if to_do and self._bakes(step):
+            return ELSEWHERE if self._light is NOTHING else self._light
         if not to_do or not _has_command(step):
             return self._light
         resource = self._context.desired.get(StageResource, step.address)
@@ -209,6 +212,13 @@ class _Apply:
         if executor_name(resource.stage, model) is not None:
             return ELSEWHERE
         return self._slots.here(resource.stage.resources)
+
+    def _bakes(self, step: Step) -> bool:
+        """Whether it may go in steps, which takes its time while others have their turns."""
+        if step.action is not Action.DEPLOY:
+            return False
+        resource = self._context.desired.resources.get(step.address)
+        return isinstance(resource, DeploymentResource) and resource.terms is not None
 
     def _choose(self) -> tuple[Step, Claim] | None:
         """The first step, in the order of the plan, that may begin now."""
@@ -228,7 +238,7 @@ class _Apply:
         elif self._ends_early:
             self._unstarted.add(step.address)
             self._skip(step, f"not started: --fail-fast after {self._failed} failed")
-        elif _has_command(step):
+        elif _has_command(step) or self._bakes(step):
             thread = Thread(target=self._run_in_thread, args=(step,), name=step.address)
             thread.daemon = True  # what the second signal does not wait for ends with the process
             self._tell(Started(step))

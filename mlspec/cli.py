@@ -28,6 +28,12 @@ app = typer.Typer(
 
 ledger_app = typer.Typer(help="Mend the ledger.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(ledger_app, name="ledger")
+rollout_app = typer.Typer(
+    help="Look at the rollout of a deployment, and hold or end it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(rollout_app, name="rollout")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -624,6 +630,38 @@ def rollback(
 
     options = RollbackOptions(to=to, reason=reason, here=here, commit=commit, as_json=as_json)
     raise typer.Exit(command(context.obj, _console(), deployment, options))
+
+
+@rollout_app.command("status")
+def rollout_status(context: typer.Context, deployment: Deployment, as_json: AsJson = False) -> None:
+    """Tell its step, what was measured against which limit, and of how many requests."""
+    from mlspec.commands.rollout import status as command
+
+    raise typer.Exit(command(context.obj, _console(), name=deployment, as_json=as_json))
+
+
+@rollout_app.command("pause")
+def rollout_pause(context: typer.Context, deployment: Deployment, as_json: AsJson = False) -> None:
+    """Keep the shares as they are; a limit that is broken still ends it."""
+    from mlspec.commands.rollout import pause as command
+
+    raise typer.Exit(command(context.obj, _console(), name=deployment, as_json=as_json))
+
+
+@rollout_app.command("resume")
+def rollout_resume(context: typer.Context, deployment: Deployment, as_json: AsJson = False) -> None:
+    """Go on with a rollout that was paused."""
+    from mlspec.commands.rollout import resume as command
+
+    raise typer.Exit(command(context.obj, _console(), name=deployment, as_json=as_json))
+
+
+@rollout_app.command("abort")
+def rollout_abort(context: typer.Context, deployment: Deployment, as_json: AsJson = False) -> None:
+    """Give all requests back to what served; that release is not tried again."""
+    from mlspec.commands.rollout import abort as command
+
+    raise typer.Exit(command(context.obj, _console(), name=deployment, as_json=as_json))
 
 
 @app.command()

@@ -12,6 +12,7 @@ Everything that ends a command is an :class:`MlspecError`::
     │   └── LockLost            4
     ├── RemoteUnreachable       5
     ├── RolledBack              6
+    │   └── Undecided           6
     └── Degraded                7
 
 A signal that asks mlspec to end is an :class:`Interrupted`, which is not an `Exception`.
@@ -142,6 +143,10 @@ class RolledBack(MlspecError):
     """A new release was not taken into service; the old one still serves."""
 
     exit_code = ExitCode.ROLLED_BACK
+
+
+class Undecided(RolledBack):
+    """A rollout went back without an answer: the release may be tried again."""
 
 
 class Degraded(MlspecError):

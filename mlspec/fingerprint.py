@@ -77,6 +77,14 @@ def release_digest(
     )
 
 
-def trial_digest(release: str, smoke: Iterable[Mapping[str, Any]]) -> str:
-    """Digest of a trial of a release: what is tried, and the rows that it is asked to answer."""
-    return digest_of({"release": release, "smoke": list(map(dict, smoke))})
+def trial_digest(
+    release: str,
+    smoke: Iterable[Mapping[str, Any]],
+    rollout: Mapping[str, Any] | None = None,
+) -> str:
+    """Digest of a trial of a release: what is tried, and the rows that it is asked to answer.
+
+    So are the terms of its rollout, if it has one: what was refused on some may be tried on others.
+    """
+    trial = {"release": release, "smoke": list(map(dict, smoke))}
+    return digest_of(trial if rollout is None else {**trial, "rollout": dict(rollout)})
