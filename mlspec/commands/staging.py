@@ -68,7 +68,8 @@ def stage_wanted(project: Project, wanted: Wanted, folder: Path) -> Staged:
         version = _find_version(recorded, name, model, wanted.version)
         artifact, description = _from_storage(project, version, folder)
     deployment = _deployment(project, name)
-    for file in compile_bento(NAME, deployment, name, model, project.resolver.pins()):
+    files = compile_bento(NAME, deployment, name, model, project.resolver.pins())
+    for file in files:
         path = folder / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(file.text, encoding="utf-8")
@@ -82,6 +83,7 @@ def stage_wanted(project: Project, wanted: Wanted, folder: Path) -> Staged:
             description,
             settings,
             0,
+            names=tuple(file.path.rpartition("/")[2] for file in files),
             code_root=project.root,
         )
     return Staged(release, description["signature"])

@@ -90,7 +90,9 @@ def stage(
 ):
     """A release; `edit` changes the text of its generated files."""
     kind = artifact.suffix[1:]
-    model = Model(stages={"train": Stage(command="true")}, artifact=Artifact(path="m", format=kind))
+    model = Model(
+        stages={"train": Stage(command="true")}, artifact=Artifact(path=artifact.name, format=kind)
+    )
     deployment = Deployment(model="m", targets=("here",), runtime=runtime)
     files = compile_bento(name, deployment, "m", model, {})
     for file in files:
@@ -221,7 +223,7 @@ def test_answers(target, either, row):
     assert ask(target.port, None, body="[" * 100_000)[0] == 400
     assert ask(target.port, None, body="x" * (11 * 2**20))[0] == 413
     pickled = {"content-type": "application/vnd.bentoml+pickle"}
-    assert ask(target.port, None, pickled, body=b"\x80\x04N.")[0] == 400
+    assert ask(target.port, None, pickled, body=b"\x80\x04N.")[0] == 415
 
     # Values that were refused are nobody's business, nor are tracebacks.
     log = Path(state_of(target)["log"]).read_text()

@@ -54,7 +54,7 @@ def main() -> None:
     config = Config(
         app=app,
         loop="auto",  # uvloop and httptools, if they are installed: half of the cost of a request
-        http="auto",
+        http=_find_protocol(),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -63,6 +63,14 @@ def main() -> None:
     )
     private = socket.socket(fileno=settings.private)
     Worker(config, app, settings).run(sockets=[private])
+
+
+def _find_protocol() -> Any:
+    try:
+        from mlspec.providers.local.edge import GuardedProtocol
+    except ImportError:  # httptools is not installed; h11 has limits of its own
+        return "h11"
+    return GuardedProtocol
 
 
 def _load_app(bento: Path) -> Any:
