@@ -216,8 +216,9 @@ def _bring_inputs(resource: StageResource, context: Context) -> None:
 
 
 def _job(resource: StageResource, context: Context) -> Job:
-    command = resource.command
+    command, outputs = resource.command, resource.writes
     if isinstance(resource.stage, Fetch):
+        outputs = ()  # it replaces what is there, in one step, when it has the right one
         # by this very mlspec, whatever is on the path, and whatever the repository calls so
         command = shlex.join(make_command("mlspec")) + command.removeprefix("mlspec")
     return Job(
@@ -225,7 +226,7 @@ def _job(resource: StageResource, context: Context) -> Job:
         command=command,
         timeout=resource.stage.timeout,
         retries=resource.stage.retries,
-        outputs=resource.writes,
+        outputs=outputs,
         resources=resource.stage.resources,
         python=context.desired.spec.python.version,
         root=context.root,

@@ -198,7 +198,8 @@ def test_another_one_is_judged_and_what_the_digest_does_not_name_is_refused(
     failed = fresh.mlspec("apply", "--yes", code=1)
     assert "is not what the spec names" in failed.stdout + failed.stderr
     assert digest_of(web.data) in failed.stdout + failed.stderr
-    assert unfinished(fresh) == []
+    assert unfinished(fresh) == [fresh.root / "models/credit.onnx"]
+    assert digest_of((fresh.root / "models/credit.onnx").read_bytes()) == first
 
     fresh.edit(third, digest_of(web.data))
     fresh.mlspec("apply", "--yes", code=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlspec.errors import MlspecError, RemoteUnreachable
+from mlspec.fetching import Source, fetch
 from mlspec.fetching import web as fetching
 from mlspec.fetching.web import check_address, check_redirect
 from tests.unit.fetching.conftest import Place, Web, digest_of
@@ -26,15 +28,9 @@ def test_what_it_should_be(web: Web, place: Place) -> None:
 
 def test_without_a_place_it_only_tells_the_digest(web: Web, place: Place) -> None:
     url = web.give("/model.onnx", DATA)
-    got = fetching_digest(place, url)
-    assert got == digest_of(DATA)
+    got = fetch(Source(url=url), "", None, place.said.append, root=place.root)
+    assert got.digest == digest_of(DATA)
     assert place.files() == {}
-
-
-def fetching_digest(place: Place, url: str) -> str:
-    from mlspec.fetching import Source, fetch
-
-    return fetch(Source(url=url), "", None, place.said.append, root=place.root).digest
 
 
 def test_anything_else_is_refused_and_what_was_there_stays(web: Web, place: Place) -> None:
@@ -160,6 +156,19 @@ def test_what_a_server_refuses(web: Web, place: Place, code: int, hint: str) -> 
     with pytest.raises(MlspecError, match=f"HTTP {code}") as error:
         place.fetch(digest_of(DATA), url=web.tell("/model.onnx", answer))
     assert hint in error.value.hint
+
+
+def test_a_full_disk(web: Web, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.fetch(digest_of(DATA), url=web.give("/model.onnx", DATA))
+    url = web.give("/newer.onnx", DATA[::-1])
+
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("mlspec.fetching.sink.os.fsync", full)
+    with pytest.raises(MlspecError, match="No space left"):
+        place.fetch(digest_of(DATA[::-1]), url=url)
+    assert place.files() == {"models/model.onnx": DATA}
 
 
 def test_nobody_there(place: Place) -> None:
