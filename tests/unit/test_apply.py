@@ -33,8 +33,8 @@ from mlspec.executors.capacity import Machine
 from mlspec.ledger.records import ModelState, Record
 from mlspec.plan import Action, Base, Consequence, Outcome, Plan, Report, Status, Step
 from mlspec.providers.context import Change, Context, CutShort, Source
-from mlspec.resources import ModelResource, StageResource
-from mlspec.spec.models import Model, Resources, Stage
+from mlspec.resources import DeploymentResource, ModelResource, StageResource
+from mlspec.spec.models import Deployment, Model, Resources, Rollout, Stage
 
 MACHINE = Machine()
 vars(MACHINE).update(cpus=8, memory=8 * 2**30, gpus=2)
@@ -61,6 +61,7 @@ class World:
     stages: dict[str, Stage] = field(default_factory=dict)
     stop: Stop = field(default_factory=Stop)
     refused: set[str] = field(default_factory=set)
+    resources: dict[str, Any] = field(default_factory=dict)
 
     def apply(self, step: Step, context: Any) -> Change:
         self.done.append(f"{step.address} {step.action}")
@@ -533,6 +534,44 @@ def test_a_slow_branch_holds_up_only_itself(world: World) -> None:
     )
     assert statuses(report) == ["done"] * 6
     assert world.events.index("end model.b done") < world.events.index("end stage.a.train done")
+
+
+@pytest.mark.parametrize("jobs", [2, 4])
+def test_others_have_their_turns_while_a_rollout_goes_on(world: World, jobs: int) -> None:
+    address, began, others = "deployment.a@here", threading.Event(), threading.Event()
+    rollout = Deployment(model="a", targets=("here",), rollout=Rollout(strategy="blue-green"))
+    world.resources[address] = DeploymentResource("a", "here", rollout, 3000, {}, {}, ())
+
+    def roll_out(context: Context) -> Change:
+        with context.unlocked():
+            began.set()
+            assert others.wait(LONG)
+        return Change("promoted")
+
+    def register() -> Change:
+        assert began.wait(LONG)
+        others.set()
+        return Change("well")
+
+    world.hands = {address: roll_out, "stage.b.train": register}
+    report = world.carry_out(
+        step(address, Action.DEPLOY), step("stage.b.train"), step("stage.c.train"), jobs=jobs
+    )
+    assert report.exit_code == 0
+    assert len(world.done) == 3
+
+
+def test_a_rollout_that_fails_before_it_begins_leaves_the_others(world: World) -> None:
+    address = "deployment.a@here"
+    rollout = Deployment(model="a", targets=("here",), rollout=Rollout(strategy="blue-green"))
+    world.resources[address] = DeploymentResource("a", "here", rollout, 3000, {}, {}, ())
+
+    def fail() -> Change:
+        raise MlspecError("no HAProxy")
+
+    world.hands = {address: fail}
+    report = world.carry_out(step(address, Action.DEPLOY), step("stage.b.train"), jobs=2)
+    assert [each.status for each in report.outcomes] == [Status.FAILED, Status.DONE]
 
 
 def test_what_was_recorded_meanwhile_is_known_after_the_command(world: World) -> None:

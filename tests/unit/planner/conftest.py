@@ -45,7 +45,7 @@ from mlspec.resources import (
     Resource,
     StageResource,
 )
-from mlspec.spec.models import Quarantine, Resources, Spec
+from mlspec.spec.models import Quarantine, Resources, Rollout, Spec
 
 PLACE = "here"
 PARAMS = "pipelines/m/params.json"
@@ -101,6 +101,7 @@ class World:
     price: str | None = None
     pin: dict[str, int] = field(default_factory=dict)
     quarantine: tuple[tuple[int, str], ...] = ()
+    rollout: Rollout | None = None
 
     @property
     def desired(self) -> Desired:
@@ -109,7 +110,8 @@ class World:
         )
         bad = tuple(Quarantine(version=number, reason=why) for number, why in self.quarantine)
         model = spec.models["m"].model_copy(update={"quarantine": bad})
-        pinned = spec.deployments["m"].model_copy(update={"pin": self.pin})
+        asked = {"pin": self.pin, "rollout": self.rollout}
+        pinned = spec.deployments["m"].model_copy(update=asked)
         spec = spec.model_copy(update={"models": {"m": model}, "deployments": {"m": pinned}})
         gate = model.gates["good"].model_validate(self.gate)
         priced = Resources.model_validate({"price": self.price} if self.price else {})

@@ -15,6 +15,7 @@ from mlspec.ledger.state import Recorded
 from mlspec.plan import Action, Consequence, Estimate
 from mlspec.planner import check_deletes, make_destroy_plan, make_restore_plan, survey
 from mlspec.resources import ObservedDeployment, ObservedFile
+from mlspec.spec.models import Rollout
 
 
 def test_a_new_project_runs_judges_registers_and_deploys(new: Any) -> None:
@@ -398,6 +399,40 @@ class TestRefused:
         assert plan.held[0].reason == "this release was refused: not ready"
         settled.service = "service 2"
         assert settled.step("deployment.m@local").reason == "version 1 is not deployed yet"
+
+
+class TestRollouts:
+    """A plan says how a release takes over; what was refused may be tried on other terms."""
+
+    CANARY = Rollout.model_validate({"strategy": "canary", "steps": ("10%", "50%")})
+
+    def test_how_it_takes_over_is_no_change_of_what_serves(self, settled: Any) -> None:
+        settled.rollout = self.CANARY
+        assert settled.plan().empty
+
+    def test_a_new_release_goes_in_steps(self, settled: Any) -> None:
+        settled.rollout = self.CANARY
+        settled.service = "service 2"
+        said = "its service or resources changed; canary: 10% → 50% → 100%, bake 10m"
+        assert settled.step("deployment.m@local").reason == said
+        settled.depth = 4
+        said = "the version that model.m registers; canary: 10% → 50% → 100%, bake 10m"
+        assert settled.step("deployment.m@local").reason == said
+
+    def test_without_another_that_serves_there_are_none(self, settled: Any) -> None:
+        settled.rollout = self.CANARY
+        settled.update_deployed(status="refused")
+        assert settled.step("deployment.m@local").reason == "version 1 is not deployed yet"
+
+    def test_other_terms_are_another_trial(self, settled: Any) -> None:
+        settled.rollout = self.CANARY
+        settled.service = "service 2"
+        terms = self.CANARY.model_dump(mode="json")
+        trial = trial_digest(_release(settled), (), terms)
+        settled.update_deployed(refused=trial, refused_reason="too slow")
+        assert settled.plan().held[0].reason == "this release was refused: too slow"
+        settled.rollout = Rollout(strategy="blue-green")
+        assert settled.actions() == {"deployment.m@local": "deploy redeploy"}
 
 
 class TestPromotion:
