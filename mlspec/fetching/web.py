@@ -11,6 +11,7 @@ import base64
 import ipaddress
 import socket
 import ssl
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPMessage, HTTPResponse
@@ -34,6 +35,8 @@ from mlspec.spec.show import escape
 
 PATIENCE = 60.0
 """Seconds without a byte after which a server is given up."""
+SLOWEST = 1024
+"""Bytes a second, over that time, below which it is given up, too."""
 TRIES = 4
 """How often a connection may break."""
 MOST_REDIRECTS = 5
@@ -102,14 +105,19 @@ def _read(answer: HTTPResponse, sink: Sink, budget: Budget) -> None:
     whole = sink.taken + int(length) if length.isdecimal() else None
     if whole is not None:
         budget.check(whole - sink.taken)
+    since, before = time.monotonic(), sink.taken
     while True:
         try:
-            piece = answer.read(PIECE)
+            piece = answer.read1(PIECE)
         except (HTTPException, OSError) as error:
             raise Broken(_why(error)) from error
         if not piece:
             break
         sink.write(piece, whole)
+        if (passed := time.monotonic() - since) > PATIENCE:
+            if sink.taken - before < SLOWEST * passed:
+                raise Broken(f"less than {SLOWEST:,} bytes a second")
+            since, before = time.monotonic(), sink.taken
     if whole is not None and sink.taken != whole:
         raise Broken(f"of {whole:,} bytes")
 
@@ -133,7 +141,7 @@ def ask(url: str, headers: Mapping[str, str]) -> Iterator[HTTPResponse]:
     except HTTPError as error:
         error.close()
         raise refused(url, error.code) from error
-    except (URLError, HTTPException, OSError) as error:
+    except (URLError, HTTPException, OSError, ValueError) as error:  # of a host: no name
         raise RemoteUnreachable(
             f"{url} cannot be reached: {_why(error)}",
             hint="look at the address, and whether this machine may connect; nothing was changed",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from http.server import BaseHTTPRequestHandler
+import ssl
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -168,6 +173,66 @@ def test_a_full_disk(web: Web, place: Place, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("mlspec.fetching.sink.os.fsync", full)
     with pytest.raises(MlspecError, match="No space left"):
         place.fetch(digest_of(DATA[::-1]), url=url)
+    assert place.files() == {"models/model.onnx": DATA}
+
+
+def test_a_drip_is_given_up(web: Web, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "PATIENCE", 0.05)
+    monkeypatch.setattr(fetching, "TRIES", 1)
+    over = threading.Event()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(DATA)))
+        request.end_headers()
+        with contextlib.suppress(OSError):
+            while not over.wait(0.01):
+                request.wfile.write(b"x")
+        request.close_connection = True
+
+    try:
+        with pytest.raises(RemoteUnreachable, match=r"bytes a second|timed out"):
+            place.fetch(digest_of(DATA), url=web.tell("/drip", answer))
+    finally:
+        over.set()
+    assert place.files() == {}
+
+
+def test_a_certificate_that_nobody_vouches_for(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pem = tmp_path / "server.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", pem, "-out",
+         tmp_path / "cert.pem", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", pem)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(DATA)
+
+        def log_message(self, *_arguments: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        url = f"https://localhost:{server.server_port}/model.onnx"
+        try:
+            with pytest.raises(RemoteUnreachable, match=r"(?i)certificate"):
+                place.fetch(digest_of(DATA), url=url)
+            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+            place.fetch(digest_of(DATA), url=url)
+        finally:
+            server.shutdown()
+            thread.join()
     assert place.files() == {"models/model.onnx": DATA}
 
 
