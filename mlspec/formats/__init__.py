@@ -20,11 +20,13 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlspec.children import NEUTRAL_FOLDER, make_command, withhold_credentials
 from mlspec.errors import MlspecError
-from mlspec.spec.models import Artifact
+
+if TYPE_CHECKING:
+    from mlspec.spec.models import Artifact
 
 TIMEOUT = 120.0
 

@@ -16,7 +16,7 @@ def describe_outputs(predictions: Any, probabilities: Any = None) -> list[dict[s
 
     found = numpy.asarray(predictions)
     if found.ndim not in (1, 2) or len(found) != ROWS:
-        raise Unservable(_not_by_row("predictions", found))
+        raise Unservable(*_not_by_row("predictions", found))
     kind = _KINDS.get(found.dtype.kind) or _kind_of_objects(found)
     if found.ndim == 2 and found.shape[1] > 1:
         kind = f"{kind}s"
@@ -24,7 +24,7 @@ def describe_outputs(predictions: Any, probabilities: Any = None) -> list[dict[s
     if probabilities is not None:
         shares = numpy.asarray(probabilities)
         if shares.ndim != 2 or len(shares) != ROWS or shares.dtype.kind not in "fiu":
-            raise Unservable(_not_by_row("probabilities", shares))
+            raise Unservable(*_not_by_row("probabilities", shares))
         outputs.append({"name": "predict_proba", "type": "numbers", "role": "probabilities"})
     return outputs
 
@@ -39,7 +39,9 @@ def _kind_of_objects(found: Any) -> str:
     )
 
 
-def _not_by_row(what: str, found: Any) -> str:
+def _not_by_row(what: str, found: Any) -> tuple[str, str]:
+    shape = list(found.shape)
     return (
-        f"its {what} for {ROWS} rows have the shape {list(found.shape)}; one for each row is needed"
+        f"its {what} for {ROWS} rows have the shape {shape}; one for each row is needed",
+        "answer with a list or an array that has an entry for each row, in order",
     )

@@ -50,13 +50,13 @@ def read_signature(path: Path) -> dict[str, Any]:
 
 
 def _load_booster(path: Path) -> Any:
-    import xgboost
-
     data = path.read_bytes()
     if data[:4] in (b"binf", b"bs64", b"CONF"):
         raise Unservable("is of XGBoost's old binary format, which it reads no more", SAVE)
     if data.lstrip()[:1] != b"{":
         raise Unservable("is not an XGBoost model", SAVE)
+    import xgboost
+
     booster = xgboost.Booster(params={"nthread": 1, "verbosity": 0})
     try:
         booster.load_model(bytearray(data))
@@ -74,8 +74,13 @@ def _categories(booster: Any) -> dict[int, list[Any]]:
     for number, kept in enumerate(model.get("cats", {}).get("enc", ())):
         values = kept["values"]
         if "offsets" in kept:
-            text, ends = bytes(byte % 256 for byte in values), kept["offsets"]
-            values = [text[a:b].decode() for a, b in pairwise(ends)]
+            if any(not 0 <= byte < 128 for byte in values):
+                # it counts characters where it keeps bytes, so all that follows is shifted
+                raise Unservable(
+                    "has categories that are not ASCII, which XGBoost does not keep whole",
+                    "fit it on other names for them, or on their codes",
+                )
+            values = [bytes(values[a:b]).decode() for a, b in pairwise(kept["offsets"])]
         if values:
             found[number] = values
     return found

@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 
 import numpy
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression
+
+from mlspec.compilers.bento import compile_bento
+from mlspec.compilers.naming import artifact_name
+from mlspec.formats import inspect_declared
+from mlspec.spec.models import Deployment, Model, Stage
+
+PROGRAM = """
+import json, sys, time, warnings
+warnings.simplefilter("ignore")
+import service
+infer = service.load_model()
+def answer(rows):
+    try:
+        return infer(service.read_rows(json.dumps({"rows": rows}).encode()))
+    except service.Refused as refused:
+        return json.loads(refused.answer("id"))
+print(json.dumps([answer(rows) for rows in json.load(sys.stdin)]))
+"""
 
 
 @pytest.fixture
@@ -53,3 +74,47 @@ def write_onnx(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def serve():
+    """Loads the service of an artifact in a process of its own and has it answer rows."""
+    return _serve
+
+
+def _serve(folder, artifact, *requests, code=()):
+    """What the service of an artifact of the repository `folder` answers to lists of rows.
+
+    Goes out: its signature, then each answer: predictions and perhaps probabilities, or problems.
+    """
+    signature = inspect_declared(artifact, folder, code)
+    place = folder / "service"
+    (place / "model").mkdir(parents=True, exist_ok=True)
+    model = Model(stages={"train": Stage(command="true")}, artifact=artifact)
+    deployment = Deployment(model="m", targets=("here",), runtime="asgi")
+    for file in compile_bento("m", deployment, "m", model, {}):
+        (place / file.path.rpartition("/")[2]).write_text(file.text)
+    described = {"model": "m", "version": 1, "signature": signature}
+    (place / "model/model.json").write_text(json.dumps(described))
+    source, target = folder / artifact.path, place / "model" / artifact_name(artifact.path)
+    (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
+    for path in code:
+        (copy := place / "code" / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / path, copy)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=place,
+        input=json.dumps(requests),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return signature, *json.loads(done.stdout)
+
+
+@pytest.fixture(scope="session")
+def rows_of():
+    """The rows of a data frame as a client sends them; null where nothing is known."""
+    return lambda frame: json.loads(frame.to_json(orient="records", double_precision=15))
