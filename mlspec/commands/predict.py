@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlspec.commands.staging import Staged, Wanted, stage_wanted
+from mlspec.commands.staging import QUICK, Staged, Wanted, stage_wanted
 from mlspec.errors import MlspecError
 from mlspec.providers.local.foreground import run_until_signal, serve_release
 from mlspec.providers.local.scratch import make_scratch
@@ -67,7 +67,7 @@ def predict(start: Path, console: Console, options: PredictOptions) -> int:
     with make_scratch() as folder:
         with open_project(start) as project:
             project.ledger.refresh(console.note)
-            staged = stage_wanted(project, options.wanted, folder)
+            staged = stage_wanted(project, options.wanted, folder, runtime=QUICK)
         tally = _Tally()
         began = time.monotonic()
         with _output(options, folder) as (write, write_bad):

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mlspec.compilers.bento import compile_bento
 from mlspec.dvc.client import Dvc
@@ -25,6 +25,9 @@ from mlspec.spec.suggest import did_you_mean
 
 NAME = "look"
 """What the service is called: a model's name may be none that a service can have."""
+Runtime = Literal["asgi", "bentoml"]
+QUICK: Runtime = "asgi"
+"""The runtime that is built and started soonest."""
 UNREGISTERED = 0
 """The version that the worktree's artifact answers as."""
 
@@ -54,9 +57,12 @@ class Staged:
         return f"version {self.release.version} of {name}"
 
 
-def stage_wanted(project: Project, wanted: Wanted, folder: Path) -> Staged:
+def stage_wanted(
+    project: Project, wanted: Wanted, folder: Path, *, runtime: Runtime | None = None
+) -> Staged:
     """Build the release in `folder`, with the service that a deployment of the model would have.
 
+    `runtime` may be another than the deployment's: whatever runs it, the same code answers.
     Raises :class:`MlspecError` if there is no such model, version or artifact.
     """
     name, model = _find_model(project, wanted.model)
@@ -68,6 +74,8 @@ def stage_wanted(project: Project, wanted: Wanted, folder: Path) -> Staged:
         version = _find_version(recorded, name, model, wanted.version)
         artifact, description = _from_storage(project, version, folder)
     deployment = _deployment(project, name)
+    if runtime is not None:
+        deployment = deployment.model_copy(update={"runtime": runtime})
     files = compile_bento(NAME, deployment, name, model, project.resolver.pins())
     for file in files:
         path = folder / file.path
@@ -111,7 +119,7 @@ def _deployment(project: Project, model: str) -> Deployment:
     for deployment in project.loaded.spec.deployments.values():
         if deployment.model == model:
             return deployment.model_copy(update={"capture": None})
-    return Deployment(model=model, targets=("here",))
+    return Deployment(model=model, targets=("here",), runtime=QUICK)
 
 
 def _find_version(recorded: Recorded, name: str, model: Model, number: int | None) -> Version:
