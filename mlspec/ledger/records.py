@@ -24,8 +24,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
+from mlspec.fingerprint import taken_as
+
 MOST_DURATIONS = 10
 """Runs of a stage whose seconds are kept at hand."""
+MOST_REFUSALS = 50
+"""Failed trials of a deployment that are remembered."""
 
 
 class Record(BaseModel):
@@ -103,8 +107,10 @@ class Judged(Record):
 
     @property
     def taken(self) -> str | None:
-        """The digest of the artifact, if others made it."""
-        return self.source["digest"] if self.source is not None else None
+        """What names the artifact by its content, if others made it."""
+        if self.source is None:
+            return None
+        return taken_as(self.source["digest"], self.source.get("path"))
 
 
 class Candidate(Judged):
@@ -164,7 +170,8 @@ class Deployed(Record):
     `place` names the machine and checkout that runs a local deployment, so that another clone does
     not mistake its own silence for drift; it is empty for a target that any machine can reach, and
     `where` is what the spec said of that. `refused` is a trial that failed: a release and the rows
-    that it was asked. The status is `refused` when there was nothing before that trial.
+    that it was asked. The status is `refused` when there was nothing before that trial. `refusals`
+    are those and earlier ones, with the reason of each: none of them is tried again.
     """
 
     deployment: str
@@ -177,6 +184,17 @@ class Deployed(Record):
     refused: str | None = None
     refused_reason: str = ""
     where: Mapping[str, Any] | None = None
+    refusals: Mapping[str, str] = {}
+
+    def why_refused(self, trial: str) -> str | None:
+        """Why this trial failed, if it did."""
+        return self.refused_reason if trial == self.refused else self.refusals.get(trial)
+
+    def refusing(self, trial: str, reason: str) -> Deployed:
+        """The record after a trial that failed."""
+        last = dict([*self.refusals.items(), (trial, reason)][-MOST_REFUSALS:])
+        told = {"refused": trial, "refused_reason": reason, "refusals": last}
+        return self.model_copy(update=told)
 
     def is_at(self, place: str) -> bool:
         """Whether this machine and checkout can look at it."""

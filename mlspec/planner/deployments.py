@@ -107,10 +107,8 @@ def _plan_version(
     facts.versions[resource.address] = version
     if recorded is not None and recorded.status != "refused" and recorded.release == release:
         _plan_drift(facts, resource, recorded)
-    elif recorded is not None and recorded.refused == trial_digest(
-        release, resource.smoke, resource.terms
-    ):
-        facts.hold(resource.address, f"this release was refused: {recorded.refused_reason}")
+    elif (why := _why_refused(resource, recorded, release)) is not None:
+        facts.hold(resource.address, f"this release was refused: {why}")
     elif (earlier := _not_yet_on(facts, resource, version)) is not None:
         facts.hold(resource.address, f"{earlier} does not serve version {number}, and comes first")
     elif recorded is None or recorded.status == "refused":
@@ -121,6 +119,14 @@ def _plan_version(
         _add(facts, resource, Action.DEPLOY, reason, ())
     else:
         _plan_change(facts, resource, recorded, version)
+
+
+def _why_refused(
+    resource: DeploymentResource, recorded: Deployed | None, release: str
+) -> str | None:
+    if recorded is None:
+        return None
+    return recorded.why_refused(trial_digest(release, resource.smoke, resource.terms))
 
 
 def plan_departures(facts: Facts, models: Iterable[str]) -> None:

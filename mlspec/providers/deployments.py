@@ -42,6 +42,7 @@ def _serve(step: Step, context: Context) -> Change:
     resource = context.desired.get(DeploymentResource, step.address)
     version = context.facts.versions[step.address]
     release = context.facts.fingerprints[step.address]
+    before = context.recorded.deployed(step.address)
     record = Deployed(
         deployment=resource.name,
         target=resource.target,
@@ -51,6 +52,7 @@ def _serve(step: Step, context: Context) -> Change:
         status="serving",
         place="" if resource.where else context.place,
         where=resource.where,
+        refusals=before.refusals if before else {},
     )
     path = deployment_path(resource.name, resource.target)
     try:
@@ -58,13 +60,10 @@ def _serve(step: Step, context: Context) -> Change:
     except Undecided as error:
         return Change("", {}, error)
     except RolledBack as error:
-        before = context.recorded.deployed(step.address)
         kept = before or record.model_copy(update={"status": "refused"})
-        refused = {
-            "refused": trial_digest(release, resource.smoke, resource.terms),
-            "refused_reason": error.message.splitlines()[0].removeprefix(f"{step.address}: "),
-        }
-        return Change("", {path: kept.model_copy(update=refused)}, error)
+        reason = error.message.splitlines()[0].removeprefix(f"{step.address}: ")
+        trial = trial_digest(release, resource.smoke, resource.terms)
+        return Change("", {path: kept.refusing(trial, reason)}, error)
     _leave(step.address, resource, context)
     said = running.note or f"serves at {running.url}"
     return Change(f"version {version.number} {said}", {path: record})

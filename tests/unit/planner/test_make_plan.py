@@ -9,7 +9,7 @@ import pytest
 
 from mlspec.errors import MlspecError
 from mlspec.fingerprint import trial_digest
-from mlspec.ledger.paths import POLICY, candidate_path, run_path, state_path
+from mlspec.ledger.paths import POLICY, candidate_path, deployment_path, run_path, state_path
 from mlspec.ledger.records import Policy, Run
 from mlspec.ledger.state import Recorded
 from mlspec.plan import Action, Consequence, Estimate
@@ -399,6 +399,14 @@ class TestRefused:
         assert plan.held[0].reason == "this release was refused: not ready"
         settled.service = "service 2"
         assert settled.step("deployment.m@local").reason == "version 1 is not deployed yet"
+
+    def test_an_earlier_refusal_counts_though_others_came_after_it(self, settled: Any) -> None:
+        settled.service = "service 2"
+        release = _release(settled)
+        refused = settled.deployed.refusing(trial_digest(release, ()), "too slow")
+        refused = refused.refusing("another", "not ready")
+        settled.records[deployment_path("m", "local")] = refused
+        assert settled.plan().held[0].reason == "this release was refused: too slow"
 
 
 class TestRollouts:
