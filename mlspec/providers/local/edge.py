@@ -13,6 +13,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from mlspec.providers.local.cork import Corked
+
 MAX_HEAD = 64 * 2**10
 HEAD_SECONDS = 30.0
 FAREWELL_SECONDS = 2.0
@@ -28,7 +30,7 @@ class GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]
     """A connection; on the way of each request it does little more than look at its state."""
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        super().connection_made(Corked(transport, self.loop))
         self._head = 0
         self._refused = False
         self._waiting: asyncio.TimerHandle | None = None

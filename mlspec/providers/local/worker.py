@@ -59,6 +59,7 @@ def main() -> None:
         lifespan="on",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # nothing asks for the client's address
         server_header=False,
     )
     private = socket.socket(fileno=settings.private)
