@@ -219,6 +219,7 @@ class Resolver:
         for stage_name, paths in code.items():
             self.check_code(f"stage.{name}.{stage_name}", paths)
         self.check_taken(name, model)
+        self.check_serving(name, model)
         requirements = self.requirements
         pipeline = compile_pipeline(
             name,
@@ -254,22 +255,28 @@ class Resolver:
             stages=tuple(f"stage.{name}.{stage}" for stage in sorted(model.stages)),
             gates=tuple(f"gate.{name}.{gate}" for gate in sorted(model.gates)),
             files=self.storage if model.from_ is not None and model.from_.mlflow else (),
-            code=tuple(self.serving_code(name, model)),
+            code=tuple(self.serving_code(model)),
         )
 
-    def serving_code(self, name: str, model: Model) -> dict[str, str]:
+    def serving_code(self, model: Model) -> dict[str, str]:
         """The md5 of each file of the class that answers for a model, by its path."""
         artifact = model.artifact
         if artifact is None or artifact.class_ is None:
             return {}
-        address = f"model.{name}"
         paths = trace_class(artifact.class_, self.worktree, artifact.code)
-        if not paths:
-            module = artifact.class_.partition(":")[0]
+        found = {path: self.worktree.digest(path) for path in paths}
+        return {path: digest.md5 for path, digest in found.items() if digest is not None}
+
+    def check_serving(self, name: str, model: Model) -> None:
+        """The class that answers is one of the repository, and so is what it names beside."""
+        artifact = model.artifact
+        if artifact is None or artifact.class_ is None:
+            return
+        if not trace_class(artifact.class_, self.worktree):
             self.problem(
                 "MLS607",
-                f"the module {module} is not in this repository",
-                address,
+                f"the module {artifact.class_.partition(':')[0]} is not in this repository",
+                f"model.{name}",
                 "artifact.class",
                 "write it, or mend its name; it is looked for from the top and from src",
             )
@@ -278,12 +285,10 @@ class Resolver:
                 self.problem(
                     "MLS603",
                     f"code {given} does not exist",
-                    address,
+                    f"model.{name}",
                     "artifact.code",
                     "name a file or a folder of the repository",
                 )
-        found = {path: self.worktree.digest(path) for path in paths}
-        return {path: digest.md5 for path, digest in found.items() if digest is not None}
 
     def check_taken(self, name: str, model: Model) -> None:
         """An artifact that others made is the one that the spec names, or in storage."""
@@ -380,7 +385,7 @@ class Resolver:
             model = self.spec.models[deployment.model]
             files = compile_bento(name, deployment, deployment.model, model, pins)
             yield from map(FileResource, files)
-            code = self.serving_code(deployment.model, model)
+            code = self.serving_code(model)
             for target_name in deployment.targets:
                 target = self.spec.targets[target_name]
                 yield DeploymentResource(

@@ -82,7 +82,7 @@ def stage_wanted(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(file.text, encoding="utf-8")
     settings = {**deployment.resources.model_dump(mode="json"), "cpus": 1, "capture": None}
-    settings["code"] = project.resolver.serving_code(name, model)
+    settings["code"] = project.resolver.serving_code(model)
     with waiting(f"building the service of {escape(name)}"):
         release = stage_release(
             folder,
@@ -187,7 +187,7 @@ def _from_worktree(project: Project, name: str, model: Model) -> tuple[Path, dic
             hint="`mlspec apply` makes it, `mlspec pull` brings one that is known",
         )
     with waiting("looking at the artifact"):
-        code = project.resolver.serving_code(name, model)
+        code = project.resolver.serving_code(model)
         signature = inspect_declared(model.artifact, project.root, code)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -215,3 +215,44 @@ def test_generated_files_have_unique_paths_and_say_so(resolved: Resolve) -> None
     files = [resource.generated for resource in resolved().of(FileResource)]
     assert len({file.path for file in files}) == len(files)
     assert all(MARK in file.text and file.text.endswith("\n") for file in files)
+
+
+SERVED = SPEC.replace("model.onnx", "model.txt").replace(
+    "format: onnx}", "format: python, class: 'risk.serving:Predictor', code: [src/words.json]}"
+)
+CODE = {
+    "mlspec.yaml": SERVED,
+    "src/risk/__init__.py": "",
+    "src/risk/serving.py": "from risk import maths\n",
+    "src/risk/maths.py": "\n",
+    "src/words.json": "{}\n",
+}
+
+
+def test_the_code_of_a_class_that_answers_is_of_its_release_and_of_no_stage(
+    resolved: Resolve,
+) -> None:
+    def code(desired: Desired) -> Mapping[str, str]:
+        found = desired.get(DeploymentResource, "deployment.d@first").settings["code"]
+        assert isinstance(found, Mapping)
+        return found
+
+    before = resolved(CODE)
+    assert sorted(code(before)) == [
+        "src/risk/__init__.py", "src/risk/maths.py", "src/risk/serving.py", "src/words.json",
+    ]  # fmt: skip
+    after = resolved({**CODE, "src/risk/maths.py": "pi = 3\n"})
+    changed = {path for path, md5 in code(after).items() if md5 != code(before)[path]}
+    assert changed == {"src/risk/maths.py"}
+    stages = [list(each.of(StageResource)) for each in (before, after)]
+    assert stages[0] == stages[1]
+
+
+def test_a_class_whose_module_is_not_there_is_a_problem(resolved: Resolve) -> None:
+    gone = {"src/risk/serving.py": None, "src/words.json": None}
+    with pytest.raises(SpecError) as caught:
+        resolved(CODE | gone)
+    assert [(d.code, d.field) for d in caught.value.diagnostics] == [
+        ("MLS607", "artifact.class"),
+        ("MLS603", "artifact.code"),
+    ]
