@@ -13,6 +13,9 @@ from typing import Any
 
 from mlspec.plan import canonical_json
 
+FETCH = "fetch"
+"""What the stage is called that brings an artifact that others made."""
+
 
 def digest_of(value: Any) -> str:
     """Hex sha256 of the canonical JSON of `value`."""
@@ -54,9 +57,17 @@ def entry_outputs(entry: Mapping[str, Any]) -> dict[str, str]:
 def model_fingerprint(stages: Mapping[str, str], taken: str | None = None) -> str:
     """Fingerprint of a model, from stage name to fingerprint.
 
-    `taken` is the digest of an artifact that others made.
+    `taken` names an artifact that others made: how it was fetched does not count then.
     """
-    return digest_of(stages if taken is None else {"stages": stages, "taken": taken})
+    if taken is None:
+        return digest_of(stages)
+    own = {name: each for name, each in stages.items() if name != FETCH}
+    return digest_of({"stages": own, "taken": taken})
+
+
+def taken_as(digest: str, path: str | None) -> str:
+    """What names an artifact of others: the digest of what was fetched, and which file of it."""
+    return f"{digest}#{path}" if path else digest
 
 
 def release_digest(

@@ -131,10 +131,14 @@ class ModelResource:
     def artifact(self) -> Artifact | None:
         return self.model.artifact
 
+    def stage(self, address: str) -> Stage:
+        """The stage at one of the addresses of `stages`."""
+        return self.model.stages[address.rpartition(".")[2]]
+
     @property
     def taken(self) -> str | None:
-        """The digest of the artifact, if others made it."""
-        return self.model.from_.digest if self.model.from_ is not None else None
+        """What names the artifact by its content, if others made it."""
+        return self.model.from_.taken if self.model.from_ is not None else None
 
     @property
     def source(self) -> dict[str, str] | None:

@@ -11,6 +11,7 @@ from mlspec.planner.facts import Facts, Outlook
 from mlspec.planner.quarantine import why_quarantined
 from mlspec.planner.reasons import reason_of
 from mlspec.resources import GateResource, ModelResource
+from mlspec.spec.models import Fetch
 from mlspec.spec.moves import renames_of
 
 
@@ -60,9 +61,10 @@ def _outlook(facts: Facts, resource: ModelResource) -> Outlook:
         resource.taken,
     )
     facts.fingerprints[resource.address] = fingerprint
+    made = (each for each in resource.stages if not isinstance(resource.stage(each), Fetch))
     running = any(
         step.action in (Action.RUN, Action.ADOPT)
-        for step in map(facts.steps.get, resource.stages)
+        for step in map(facts.steps.get, made)
         if step is not None
     )
     candidate = None if running else facts.recorded.candidate(resource.name, fingerprint)

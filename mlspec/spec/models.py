@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from mlspec.fingerprint import FETCH, taken_as
 from mlspec.spec.paths import RepositoryPath
 from mlspec.spec.quantities import (
     Bytes,
@@ -222,6 +223,11 @@ class Origin(Section):
         return f"{where}{at}{inside}"
 
     @property
+    def taken(self) -> str:
+        """Names the artifact by its content: of one digest, there may be several paths."""
+        return taken_as(self.digest, self.path)
+
+    @property
     def record(self) -> dict[str, str]:
         """What the ledger keeps of it."""
         plain = self.model_dump(by_alias=True, exclude_none=True, exclude={"max_size", "token_env"})
@@ -241,10 +247,6 @@ class Origin(Section):
 
 class Fetch(Stage):
     """The stage that brings what others made. Its model makes it: nobody writes it."""
-
-
-FETCH = "fetch"
-"""What that stage is called."""
 
 
 class Gate(Section):

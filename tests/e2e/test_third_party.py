@@ -211,6 +211,14 @@ def test_another_one_is_judged_and_what_the_digest_does_not_name_is_refused(
     assert web.asked == asked, "storage has the first one"
     assert actions(fresh) == {}
 
+    web.data = FIRST.read_bytes()
+    fresh.edit("licence: Apache-2.0", "licence: Apache-2.0\n      max_size: 1MB")
+    fresh.mlspec("apply", "--yes")
+    assert web.asked == asked + 1, "it may be another server that answers"
+    assert actions(fresh) == {}
+    versions = fresh.json("show", "model.credit")["versions"]
+    assert [each["version"] for each in versions] == [1], "of the same bytes there is one version"
+
 
 def hang(project: Any, web: Web) -> subprocess.Popen[bytes]:
     """An apply that waits for the rest of the model."""

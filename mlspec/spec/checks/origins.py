@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from mlspec.fingerprint import FETCH
 from mlspec.spec.checks.values import check_repository, check_url
-from mlspec.spec.models import FETCH, Artifact, Fetch, Model, Origin
+from mlspec.spec.models import Artifact, Fetch, Model, Origin
 from mlspec.spec.show import escape, show
 from mlspec.spec.suggest import closest
 from mlspec.spec.tree import Path, Problem
@@ -46,7 +47,7 @@ def check_model(name: str, model: Model) -> Iterator[Problem]:
     if model.from_.hf_folder and model.from_.path is None:
         yield from _single(model.artifact, at)
     fetch = model.stages.get(FETCH)
-    if model.from_.mlflow is None and fetch is not None and not isinstance(fetch, Fetch):
+    if fetch is not None and not isinstance(fetch, Fetch):
         message = f"the stage that brings a model of others is called `{FETCH}`"
         where = ("models", name, "stages", FETCH)
         yield Problem("MLS078", where, message, "give yours another name", on_key=True)
