@@ -16,7 +16,8 @@ from mlspec.spec.show import show
 
 MLMODEL = "MLmodel"
 _ONE_FILE = ("xgboost", "lightgbm", "catboost")
-"""Flavours whose `data` is one file that mlspec keeps and does not serve yet."""
+"""Flavours whose `data` is one file in the framework's own form, or a pickle."""
+_PICKLES = (".pkl", ".pickle", ".joblib")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,5 +64,8 @@ def _flavour(name: str, flavour: Mapping[str, Any], licence: str, said_by: str) 
             return Flavour(file, "skops", "scikit-learn, skops", licence)
         why = "a pickle may run any code when it is loaded"
         return Flavour(file, "", "scikit-learn, a pickle", licence, why)
-    why = f"models of {name} are not served yet"
-    return Flavour(check_file(flavour.get("data"), said_by), "", name, licence, why)
+    file = check_file(flavour.get("data"), said_by)
+    if file.endswith(_PICKLES):
+        why = "a pickle may run any code when it is loaded"
+        return Flavour(file, "", f"{name}, a pickle", licence, why)
+    return Flavour(file, name, name, licence)

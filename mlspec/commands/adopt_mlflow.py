@@ -140,7 +140,8 @@ def _take(
         except MlspecError as error:
             message = error.message.replace(str(part), f"{flavour.file} of {said_by}")
             raise MlspecError(f"{message}; nothing was changed", hint=error.hint) from error
-    suffix = f".{flavour.format}" if flavour.format else Path(flavour.file).suffix
+    own = flavour.format not in ("onnx", "skops")
+    suffix = Path(flavour.file).suffix if own else f".{flavour.format}"
     path = known.artifact.path if known and known.artifact else f"models/{name}{suffix}"
     if known is not None and known.artifact and known.artifact.format != flavour.format:
         raise MlspecError(

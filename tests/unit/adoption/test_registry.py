@@ -321,3 +321,12 @@ def test_a_pickle_is_not_served() -> None:
     assert "any code" in flavour.why
     # one from before the format was written is a pickle, too
     assert read_flavour(b"flavors: {sklearn: {pickled_model: model.pkl}}", "it").format == ""
+
+
+@pytest.mark.parametrize("name", ["xgboost", "lightgbm", "catboost"])
+def test_boosters_are_served_unless_they_are_pickles(name: str) -> None:
+    own = read_flavour(f"flavors: {{{name}: {{data: model.bin}}}}".encode(), "it")
+    assert (own.file, own.format, own.why) == ("model.bin", name, "")
+    pickled = read_flavour(f"flavors: {{{name}: {{data: model.pkl}}}}".encode(), "it")
+    assert pickled.format == ""
+    assert "any code" in pickled.why
