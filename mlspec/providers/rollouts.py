@@ -46,9 +46,8 @@ def deploy(
     if not isinstance(target, RollingTarget):
         raise MlspecError(f"{resource.address}: targets of kind {resource.kind} have no rollouts")
     trial = trial_digest(release.digest, resource.smoke, resource.terms)
-    state = _roll_out(
-        rollout, digest_of([trial, running.release]), resource, release, target, context
-    )
+    trial = digest_of([trial, running.release])
+    state = _roll_out(rollout, trial, running, resource, release, target, context)
     now = target.observe(resource.name)
     assert now is not None
     shown = state.verdict.detail if state.verdict else ""
@@ -58,6 +57,7 @@ def deploy(
 def _roll_out(
     rollout: Rollout,
     trial: str,
+    running: Running,
     resource: DeploymentResource,
     release: Release,
     target: RollingTarget,
@@ -78,6 +78,13 @@ def _roll_out(
                 raise _rolled_back(resource, release, str(left["reason"]), refused=True)
             left = {}
 
+        def query() -> float | None:
+            if terms.limits.query is None:
+                return None
+            from mlspec.rollouts.query import ask  # an HTTP client, which few need
+
+            return ask(terms.limits.query, release.version, running.version)
+
         def show(state: State) -> None:
             board.show(trial, terms, state, about)
             teller.tell(state)
@@ -92,6 +99,7 @@ def _roll_out(
                     Clock(sleep=context.stop.asked.wait),
                     show=show,
                     order=board.take_order,
+                    query=query,
                     step=load_step(left),
                 )
             except Stopped:

@@ -70,12 +70,14 @@ def drive(
     *,
     show: Callable[[State], None],
     order: Callable[[], Order | None],
+    query: Callable[[], float | None] = lambda: None,
     step: int = 0,
 ) -> State:
     """Go through the steps, from `step`, until the candidate is promoted or aborted.
 
-    `show` is told each state, `order` asked for what a person wants. Raises what the trial raises,
-    and :class:`Stopped`, after a return to the champion.
+    `show` is told each state, `order` asked for what a person wants, `query` for a number that
+    others measure. Raises what the trial raises, and :class:`Stopped`, after a return to the
+    champion.
     """
     state = begin(terms, clock.now(), step)
     try:
@@ -87,7 +89,8 @@ def drive(
                 raise Stopped
             now = trial.read()
             champion = now.champion.since(before.champion)
-            verdict = judge(terms.limits, champion, now.candidate.since(before.candidate))
+            candidate = now.candidate.since(before.candidate)
+            verdict = judge(terms.limits, champion, candidate, queried=query())
             earlier = state
             seen = Seen(verdict, now.trouble, order())
             state = advance(terms, state, clock.now(), seen)

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from mlspec.rollouts.judge import Answer, Limits, Verdict
+from mlspec.rollouts.judge import Answer, Limits, Query, Verdict
 from mlspec.spec.models import Rollout
 
 
@@ -93,10 +93,13 @@ def make_terms(rollout: Rollout) -> Terms:
     """The terms that a spec gives; all traffic at once is the one step of blue/green."""
     asked = rollout.abort_if
     latencies = {0.5: asked.latency_p50, 0.95: asked.latency_p95, 0.99: asked.latency_p99}
+    said = asked.query
+    query = None if said is None else Query(said.prometheus, said.expr, said.max)
     limits = Limits(
         error_rate=asked.error_rate,
         latencies={key: value for key, value in latencies.items() if value is not None},
         prediction_drift=asked.prediction_drift,
+        query=query,
         least=rollout.min_requests,
     )
     shares = rollout.steps if rollout.splits else (1.0,)

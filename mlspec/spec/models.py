@@ -435,6 +435,18 @@ class ServiceMetrics(Section):
         return buckets
 
 
+class Query(Section):
+    """A number that a Prometheus server tells, and its limit."""
+
+    prometheus: str
+    """Its address, such as http://127.0.0.1:9090."""
+    expr: str
+    """In PromQL; `$candidate` and `$champion` stand for the versions. Of several series the highest
+    counts."""
+    max: float
+    """More than this is too much."""
+
+
 class AbortIf(Section):
     """What ends a rollout: the new release goes back when it is certain that a limit is broken."""
 
@@ -449,6 +461,8 @@ class AbortIf(Section):
     prediction_drift: float | None = Field(default=None, gt=0, le=10)
     """Its predictions differ more from those of what served before, as a population stability
     index: by custom 0.1 is little and 0.25 is much."""
+    query: Query | None = None
+    """What others measure, such as orders that were lost, is too much."""
 
 
 class Rollout(Section):

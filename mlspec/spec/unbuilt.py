@@ -19,7 +19,6 @@ KEYS: tuple[str, ...] = (
     "targets.*.approvals",
     "deployments.*.capture.keep",
     "deployments.*.challenger",
-    "deployments.*.rollout.abort_if.query",
     "ci.gitlab",
     "policy.approvers",
     "policy.branches",

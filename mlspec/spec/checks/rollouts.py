@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mlspec.spec.models import Deployment, Spec
+from mlspec.spec.checks.values import check_url
+from mlspec.spec.models import Deployment, Rollout, Spec
 from mlspec.spec.quantities import write_share
+from mlspec.spec.show import escape
 from mlspec.spec.tree import Path, Problem
 
 KINDS = frozenset({"local"})
@@ -18,6 +20,7 @@ def check(spec: Spec) -> Iterator[Problem]:
         if deployment.rollout is not None:
             at = ("deployments", name, "rollout")
             yield from _steps(deployment, at)
+            yield from _query(deployment.rollout, at)
             yield from _targets(deployment, spec, at)
 
 
@@ -43,6 +46,18 @@ def _steps(deployment: Deployment, at: Path) -> Iterator[Problem]:
             message = "100% leaves nothing to compare with"
             yield Problem("MLS100", (*at, "steps", index), message, hint)
         before = max(before, share)
+
+
+def _query(rollout: Rollout, at: Path) -> Iterator[Problem]:
+    query = rollout.abort_if.query
+    if query is None:
+        return
+    at = (*at, "abort_if", "query")
+    hint = "leave them out: a server is asked that wants none"
+    yield from check_url(query.prometheus, (*at, "prometheus"), ("http", "https"), hint=hint)
+    if not query.expr.strip() or escape(query.expr) != query.expr:
+        hint = "write PromQL on one line, such as sum(rate(orders_lost_total[5m]))"
+        yield Problem("MLS102", (*at, "expr"), "this is no expression that can be asked", hint)
 
 
 def _targets(deployment: Deployment, spec: Spec, at: Path) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ from mlspec.rollouts.board import Board
 from mlspec.rollouts.counts import Counts
 from mlspec.rollouts.driver import Clock, Reading, Stopped, drive
 from mlspec.rollouts.engine import Order, Phase, State, Terms
-from mlspec.rollouts.judge import Limits
+from mlspec.rollouts.judge import Limits, Query
 
 TERMS = Terms("canary", (0.1, 0.5), bake=20, limits=Limits(error_rate=0.05, least=50))
 
@@ -33,6 +33,7 @@ class World:
         self.orders: list[Order | None] = []
         self.stop_at = float("inf")
         self.broken: Exception | None = None
+        self.queried: float | None = None
         self._champion = [500, 5]
         self._candidate = [3, 2]
 
@@ -77,6 +78,7 @@ class World:
             clock,
             show=self.shown.append,
             order=lambda: next(orders, None),
+            query=lambda: self.queried,
             step=step,
         )
 
@@ -136,6 +138,17 @@ def test_an_earlier_try_goes_on_at_its_step() -> None:
     world = World()
     world.drive(step=1)
     assert world.done == ["0.5", "promote"]
+
+
+def test_a_number_that_others_measure() -> None:
+    asked = Limits(query=Query("http://127.0.0.1:9090", "lost", 0.1))
+    terms = Terms("canary", (0.1,), bake=5, limits=asked)
+    world = World()
+    world.queried = 0.5
+    assert world.drive(terms).reason == "query: 0.5, limit 0.1"
+    world = World()
+    world.queried = 0.05
+    assert world.drive(terms).phase is Phase.PROMOTED
 
 
 def test_blue_green_changes_over_once() -> None:

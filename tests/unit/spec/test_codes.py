@@ -18,7 +18,7 @@ from mlspec.spec.load import load_spec
 PACKAGE = Path(mlspec.__file__).parent
 BAD = Path(__file__).parents[2] / "fixtures" / "spec" / "bad"
 HEAD = "mlspec: 1\nproject: demo\n"
-SPEC_CODES = sorted(code for code in CODES if code < "MLS100")
+SPEC_CODES = [code for code in CODES if not code.startswith("MLS6")]
 
 
 def examples(title: str) -> list[tuple[str, str]]:
