@@ -134,7 +134,7 @@ class LockLost(Locked):
 
 
 class RemoteUnreachable(MlspecError):
-    """A Git remote or the storage did not answer."""
+    """A Git remote, the storage or a cluster did not answer."""
 
     exit_code = ExitCode.UNREACHABLE
 

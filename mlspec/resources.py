@@ -181,10 +181,12 @@ class DeploymentResource:
 
     @property
     def where(self) -> Mapping[str, Any] | None:
-        """The same as the ledger keeps it, to find the deployment when it has left the spec."""
+        """The same as the ledger keeps it, to find the deployment when it has left the spec; and
+        `resources`, which each copy gets."""
         if not self.place:
             return None
-        return {"kind": self.kind, "port": self.port, **self.place}
+        rest = {key: value for key, value in self.settings.items() if key != self.kind}
+        return {"kind": self.kind, "port": rest.pop("port"), **self.place, "resources": rest}
 
     @property
     def pinned(self) -> int | None:

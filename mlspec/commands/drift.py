@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mlspec.errors import ExitCode
+from mlspec.errors import ExitCode, RemoteUnreachable
 from mlspec.plan import FieldChange
 from mlspec.planner.drift import Drift, Reading
 from mlspec.reconcile import Project, open_project
@@ -31,12 +31,18 @@ def drift(
     with open_project(start, select) as project:
         project.ledger.refresh(console.note)
         found = project.drifts(project.plan())
+        seen = project.facts.observed.deployments
+        unseen = [each.unseen for each in seen.values() if each.unseen]
         if adopt and found:
             return _adopt(project, console, found, yes=yes, as_json=as_json)
     if as_json:
         console.say_json({"drift": [each.as_dict() for each in found]})
     else:
         _render(console, found)
+    if unseen:
+        raise RemoteUnreachable(
+            f"{counted(len(unseen), 'deployment')} could not be looked at: {unseen[0]}"
+        )
     return ExitCode.CHANGES if found else ExitCode.OK
 
 

@@ -351,12 +351,16 @@ def _plan_change(
 
 
 def _moved_settings(recorded: Deployed, resource: DeploymentResource) -> Iterator[FieldChange]:
-    """What the spec says otherwise of a target beside this machine, by the key that says it."""
-    if recorded.where is not None and resource.where is not None:
-        for key in sorted(recorded.where.keys() | resource.where.keys()):
-            before, now = recorded.where.get(key), resource.where.get(key)
-            if before != now:
-                yield FieldChange(f"target.{key}", before, now)
+    """What the spec says otherwise for a target beside this machine, by the key that says it."""
+    if recorded.where is None or resource.where is None:
+        return
+    for prefix in ("target", "resources"):
+        was = recorded.where.get(prefix, recorded.where)
+        wanted = resource.where.get(prefix, resource.where)
+        for key in sorted(was.keys() | wanted.keys()):
+            before, now = was.get(key), wanted.get(key)
+            if before != now and key != "resources":
+                yield FieldChange(f"{prefix}.{key}", before, now)
 
 
 def _how(resource: DeploymentResource, recorded: Deployed | None) -> str:

@@ -56,7 +56,8 @@ def target_where(root: Path, name: str, where: Mapping[str, Any] | None) -> Targ
     """A target as the ledger remembers it; nothing remembered is this machine."""
     if where is None:
         return make_target(root, name)
-    place = {key: value for key, value in where.items() if key not in ("kind", "port")}
+    other = ("kind", "port", "resources")
+    place = {key: value for key, value in where.items() if key not in other}
     return make_target(root, name, kind=where["kind"], port=where["port"], place=place)
 
 
