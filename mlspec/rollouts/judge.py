@@ -121,7 +121,7 @@ def _findings(
     for quantile, limit in sorted(limits.latencies.items()):
         yield _latency(quantile, limit, champion, candidate)
     if limits.prediction_drift is not None:
-        yield _drift(limits.prediction_drift, champion.predictions, candidate.predictions)
+        yield _drift(limits.prediction_drift, champion, candidate)
     if limits.query is not None:
         yield _query(limits.query, queried)
 
@@ -207,23 +207,26 @@ def _quantile(buckets: Mapping[float, int], quantile: float) -> float | None:
     return math.inf
 
 
-def _drift(limit: float, champion: Mapping[str, int], candidate: Mapping[str, int]) -> Finding:
-    before, after = sum(champion.values()), sum(candidate.values())
-    if min(before, after) < LEAST_PREDICTIONS:
-        seen = f"{_counted(after, 'prediction')}, {before} of the champion"
-        detail = f"prediction_drift: {seen}; {LEAST_PREDICTIONS} of each are needed"
-        return Finding(
-            "prediction_drift", Answer.INCONCLUSIVE, detail, min(before, after), limit=limit
-        )
-    found = stability_interval(champion, candidate)
+def _drift(limit: float, champion: Counts, candidate: Counts) -> Finding:
+    before, after = champion.predictions, candidate.predictions
+    n, m = sum(before.values()), sum(after.values())
+    name, size = "prediction_drift", min(n, m)
+    if size < LEAST_PREDICTIONS:
+        seen = f"{_counted(m, 'prediction')}, {n} of the champion"
+        detail = f"{name}: {seen}; {LEAST_PREDICTIONS} of each are needed"
+        return Finding(name, Answer.INCONCLUSIVE, detail, size, limit=limit)
+    ranges = {cell for cell in before if before[cell]} | {cell for cell in after if after[cell]}
+    if not candidate.classes and len(ranges) == 1:
+        detail = f"{name}: all predictions are in one bucket, {ranges.pop()}: they can not be "
+        detail += "compared; give the deployment `metrics: {buckets: [...]}`"
+        return Finding(name, Answer.INCONCLUSIVE, detail, size, limit=limit)
+    found = stability_interval(before, after)
     interval = Interval(found.low, found.high)
-    result = _held(interval, limit, min(before, after))
-    detail = f"prediction_drift is {found.value:.3f} in {_counted(after, 'prediction')}"
-    detail += f" against {before} of the champion"
+    result = _held(interval, limit, size)
+    detail = f"{name} is {found.value:.3f} in {_counted(m, 'prediction')}"
+    detail += f" against {n} of the champion"
     detail += _against(f"limit {limit:g}", result, interval, lambda value: f"{value:.3f}")
-    return Finding(
-        "prediction_drift", result, detail, min(before, after), found.value, limit, None, *interval
-    )
+    return Finding(name, result, detail, size, found.value, limit, None, *interval)
 
 
 def _query(query: Query, queried: float | None) -> Finding:

@@ -28,8 +28,8 @@ ROLLOUT = """\
       min_requests: 30
       abort_if: {error_rate: 10%, prediction_drift: 0.25}
 """
-BODY = json.dumps({"rows": [{"income": 45.5, "age": 30}]}).encode()
-"""A score just above zero for a threshold of 45, and just below for one of 46."""
+BODY = json.dumps({"rows": [{"income": income, "age": 30} for income in (45.5, 245)]}).encode()
+"""The first score is just above zero for a threshold of 45, and just below for one of 46."""
 
 
 class Clients:

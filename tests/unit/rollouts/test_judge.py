@@ -113,6 +113,17 @@ def test_drift_of_predictions() -> None:
     )
 
 
+def test_numbers_in_one_bucket_can_not_be_compared() -> None:
+    champion, candidate = Counts(values={0.0: 0, 1.0: 500}), Counts(values={0.0: 0, 1.0: 400})
+    verdict = judge(ALIKE, champion, candidate)
+    assert verdict.result is Answer.INCONCLUSIVE
+    assert "all predictions are in one bucket, <= 1" in verdict.detail
+    moved = Counts(values={0.0: 300, 1.0: 100})
+    assert judge(ALIKE, champion, moved).result is Answer.FAIL
+    always = Counts(classes={"no": 500})
+    assert judge(ALIKE, always, always).result is Answer.PASS
+
+
 def test_a_champion_that_breaks_the_limit_too_takes_the_blame_away() -> None:
     bad = served(900, 100)
     assert judge(ERRORS, served(1000), bad).blames
