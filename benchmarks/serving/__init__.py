@@ -1,0 +1,1 @@
+"""What a prediction over HTTP costs: `make bench-serving`."""
