@@ -1,4 +1,4 @@
-.PHONY: help demo test lint crash crash-full bench bench-scale clean
+.PHONY: help demo test lint crash crash-full bench bench-scale bench-serving clean
 
 help:  ## List what make can do
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -28,6 +28,10 @@ bench:  ## Measure mlspec beside DVC
 bench-scale:  ## Measure mlspec on up to 10,000 models, beside Git and DVC (minutes)
 	@bash .ci/install dev
 	@.venv/bin/python -m benchmarks.scale $(OPTIONS)
+
+bench-serving:  ## Measure what a prediction over HTTP costs (minutes; OPTIONS=--with-peers)
+	@bash .ci/install dev
+	@.venv/bin/python -m benchmarks.serving $(OPTIONS)
 
 clean:  ## Remove what these commands made
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

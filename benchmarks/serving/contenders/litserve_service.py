@@ -11,7 +11,7 @@ from common import COLUMNS, open_session
 
 
 class Predictor(litserve.LitAPI):
-    def setup(self, device: str) -> None:
+    def setup(self, device: str) -> None:  # noqa: ARG002
         self.session = open_session()
         self.name = self.session.get_inputs()[0].name
 

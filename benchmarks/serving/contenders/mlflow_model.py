@@ -14,13 +14,13 @@ from mlflow.types.schema import ColSpec, DataType, Schema
 
 
 class Predictor(mlflow.pyfunc.PythonModel):
-    def load_context(self, context: Any) -> None:
+    def load_context(self, context: Any) -> None:  # noqa: ARG002
         from common import open_session
 
         self.session = open_session()
         self.name = self.session.get_inputs()[0].name
 
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+    def predict(self, context: Any, model_input: Any) -> Any:  # noqa: ARG002
         values = model_input.to_numpy("float32")
         labels, probabilities = self.session.run(None, {self.name: values})
         return {"predictions": labels.tolist(), "probabilities": probabilities.tolist()}

@@ -10,7 +10,7 @@ from mlspec.spec.show import show
 from mlspec.spec.tree import Path, Problem
 
 _CLASS = re.compile(r"(?!\d)\w+(?:\.(?!\d)\w+)*:(?!\d)\w+", re.ASCII)
-_TAKEN = frozenset({"bentoml", "mlspec", "numpy", "orjson", "service"})
+_TAKEN = frozenset({"bentoml", "mlspec", "msgspec", "numpy", "service", "uvicorn"})
 """Modules that a service has already: another of the same name would never be imported."""
 _OWN = {
     "trusted": "joblib",

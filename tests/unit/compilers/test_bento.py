@@ -1,4 +1,4 @@
-"""A deployment becomes three files, and nothing a user writes becomes code."""
+"""A deployment becomes files of a service, and nothing a user writes becomes code."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ import ast
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from mlspec.compilers.bento import TESTED, compile_bento
 from mlspec.compilers.generated import MARK
 from mlspec.compilers.templates import render_template, templates_folder
 from mlspec.errors import MlspecError
 from mlspec.plan import Consequence
-from mlspec.spec.models import Artifact, Deployment, Model, Resources, Stage
+from mlspec.spec.models import (
+    Artifact,
+    Deployment,
+    Model,
+    ServiceMetrics,
+    ServiceResources,
+    Stage,
+)
 
 STAGES = {"train": Stage(command="python train.py")}
 
@@ -39,12 +47,11 @@ def test_three_marked_files_that_cost_a_redeploy(kind):
         assert file.text.endswith("\n")
 
 
-@pytest.mark.parametrize("kind", ["onnx", "skops"])
-def test_the_service_is_python_that_needs_no_mlspec(kind):
-    tree = ast.parse(make_files(kind=kind)["service.py"].text)
-    imported = {
+def imports_of(text):
+    """The modules that are imported anywhere in a source."""
+    return {
         name
-        for node in ast.walk(tree)
+        for node in ast.walk(ast.parse(text))
         for name in (
             [alias.name for alias in node.names]
             if isinstance(node, ast.Import)
@@ -53,9 +60,33 @@ def test_the_service_is_python_that_needs_no_mlspec(kind):
             else []
         )
     }
+
+
+@pytest.mark.parametrize("runtime", ["asgi", "bentoml"])
+@pytest.mark.parametrize("kind", ["onnx", "skops"])
+def test_the_service_is_python_that_needs_no_mlspec(kind, runtime):
+    imported = imports_of(make_files(kind=kind, runtime=runtime)["service.py"].text)
     assert not [name for name in imported if name.startswith("mlspec")]
     assert "pickle" not in imported
-    assert "bentoml" in imported
+    assert ("bentoml" in imported) == (runtime == "bentoml")
+
+
+def test_without_bentoml_nothing_of_it_is_needed():
+    files = make_files(runtime="asgi")
+    assert sorted(files) == ["requirements.txt", "service.py"]
+    packages = [line.partition("==")[0] for line in files["requirements.txt"].text.splitlines()[1:]]
+    assert packages == ["httptools", "msgspec", "numpy", "onnxruntime", "uvicorn", "uvloop"]
+
+
+def test_buckets_of_predictions_reach_the_service():
+    text = make_files(metrics=ServiceMetrics(buckets=(0.5, 20)))["service.py"].text
+    assert "PREDICTION_BUCKETS: tuple[float, ...] = (0.5, 20.0)\n" in text
+
+
+@pytest.mark.parametrize("buckets", [(), (1.0, 1.0), (2.0, 1.0)])
+def test_buckets_rise(buckets):
+    with pytest.raises(ValidationError):
+        ServiceMetrics(buckets=buckets)
 
 
 def test_same_spec_same_bytes():
@@ -68,7 +99,7 @@ def test_a_description_changes_nothing():
 
 def test_processors_become_workers():
     def workers(cpus):
-        text = make_files(resources=Resources(cpus=cpus))["service.py"].text
+        text = make_files(resources=ServiceResources(cpus=cpus))["service.py"].text
         return next(line for line in text.splitlines() if line.startswith("WORKERS"))
 
     assert workers(0.5) == "WORKERS = 1"
@@ -81,10 +112,12 @@ def test_the_users_pins_win_over_the_tested_ones():
     lines = make_files(kind="skops", pins=pins)["requirements.txt"].text.splitlines()[1:]
     assert lines == [
         f"bentoml=={TESTED['bentoml']}",
+        f"httptools=={TESTED['httptools']}",
+        f"msgspec=={TESTED['msgspec']}",
         "numpy==1.26.4",
-        f"orjson=={TESTED['orjson']}",
         "scikit-learn==1.5.2",
         f"skops=={TESTED['skops']}",
+        f"uvloop=={TESTED['uvloop']}",
     ]
 
 
