@@ -2,5 +2,6 @@
 
 `builder` the command lines of the three programs
 `build`   a release in; an image in a registry, named by its digest, and its bill of materials out
+`scrub`   takes out what differs between two builds of one release
 `bom`     what is in an image, as CycloneDX
 """

@@ -19,6 +19,7 @@ from pathlib import Path
 from mlspec.children import withhold_credentials
 from mlspec.compilers.containerfile import FILE, PYTHON
 from mlspec.errors import MlspecError, RemoteUnreachable
+from mlspec.providers.images.scrub import scrub
 
 PROGRAMS = ("podman", "buildah", "docker")
 CHOICE = "MLSPEC_IMAGE_BUILDER"
@@ -53,7 +54,17 @@ class Builder:
             # Docker's own format has health checks, and podman understands it too.
             command = ["build", "--format", "docker", "--timestamp", str(epoch)]
             command += ["--build-arg", f"SOURCE_DATE_EPOCH={epoch}", *shared]
-        self._run([*command, str(context)], BUILD_SECONDS, f"{reference} was not built")
+        problem = f"{reference} was not built"
+        self._run([*command, str(context)], BUILD_SECONDS, problem)
+        if self.name != "docker":
+            self._scrub(reference, problem)
+
+    def _scrub(self, reference: str, problem: str) -> None:
+        with tempfile.TemporaryDirectory(prefix="mlspec-image-") as folder:
+            self._run(["push", "--quiet", reference, f"dir:{folder}"], MOVE_SECONDS, problem)
+            scrub(Path(folder))
+            taken = self._run(["pull", "--quiet", f"dir:{folder}"], MOVE_SECONDS, problem)
+        self._run(["tag", taken.split()[-1], reference], MOVE_SECONDS, problem)
 
     def push(self, reference: str) -> str:
         """Put an image into its registry; its digest there."""

@@ -46,6 +46,14 @@ def build(arguments, _registry):
 
 def push(arguments, registry):
     reference = arguments[-1]
+    if reference.startswith("dir:"):
+        config = json.dumps({"container": "c0ffee", "config": {"Hostname": "c0ffee"}}).encode()
+        name = hashlib.sha256(config).hexdigest()
+        folder = Path(reference.removeprefix("dir:"))
+        (folder / name).write_bytes(config)
+        manifest = {"config": {"digest": f"sha256:{name}", "size": len(config)}}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        return
     label = (ROOT / "Containerfile").read_text().partition('dev.mlspec.inputs="')[2][:64]
     stored(registry, reference).write_text(label)
     if "--digestfile" in arguments:
@@ -53,6 +61,11 @@ def push(arguments, registry):
 
 
 def pull(arguments, registry):
+    if arguments[-1].startswith("dir:"):
+        folder = Path(arguments[-1].removeprefix("dir:"))
+        (ROOT / "taken").write_bytes(b"".join(p.read_bytes() for p in sorted(folder.iterdir())))
+        print("0123456789ab")
+        return
     if not stored(registry, arguments[-1]).exists():
         print("manifest unknown", file=sys.stderr)
         raise SystemExit(125)
@@ -81,6 +94,7 @@ VERBS = {
     "inspect": inspect,
     "run": run,
     "from": lambda *_: print("working-container"),
+    "tag": lambda *_: None,
     "rm": lambda *_: None,
 }
 main()

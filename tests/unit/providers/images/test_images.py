@@ -87,13 +87,17 @@ def test_the_base():
 def test_podman_and_buildah(builders, recipe, tmp_path, program):
     state = builders(program)
     built = ensure_image(tmp_path, recipe, "127.0.0.1:5000/ml", None)
-    pull, build, push, *_ = calls(state)
+    pull, build, out, back, tagged, push, *_ = calls(state)
     assert pull[:4] == [program, "pull", "--quiet", "--tls-verify=false"]
     tag = build[build.index("--tag") + 1]
     assert tag.startswith("127.0.0.1:5000/ml/churn:v3-")
     assert build[1:6] == ["build", "--format", "docker", "--timestamp", "315532800"]
     assert push[1:3] == ["push", "--tls-verify=false"] and push[-1] == tag
     assert built.reference.startswith("127.0.0.1:5000/ml/churn@sha256:")
+    # what tells one build from another is taken out before it is pushed
+    assert out[-1] == back[-1] and out[-1].startswith("dir:")
+    assert tagged[1:] == ["tag", "0123456789ab", tag]
+    assert "c0ffee" not in (state / "taken").read_text()
     assert json.loads((state / "context").read_text()) == [
         "Containerfile",
         "app/model/model.json",
