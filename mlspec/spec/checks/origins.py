@@ -16,8 +16,8 @@ from mlspec.spec.suggest import closest
 from mlspec.spec.tree import Path, Problem
 
 SOURCES = ("url", "git", "hf-folder", "oci", "mlflow")
-SINGLE = frozenset({"catboost", "joblib", "lightgbm", "onnx", "skops", "xgboost"})
-"""Formats of artifacts that are one file."""
+FOLDERS = frozenset({"transformers"})
+"""Formats of artifacts that are a folder; those of others are one file."""
 COMMON = (
     *("Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MPL-2.0", "CC0-1.0"),
     *("CC-BY-4.0", "CC-BY-SA-4.0", "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "CC-BY-NC-ND-4.0"),
@@ -64,7 +64,7 @@ def check_origin(origin: Origin, at: Path = (), *, pinned: bool = True) -> Itera
 
 
 def _single(artifact: Artifact | None, at: Path) -> Iterator[Problem]:
-    if artifact is not None and artifact.format in SINGLE:
+    if artifact is not None and artifact.format not in FOLDERS:
         message = f"a model in {artifact.format} is one file, and `hf-folder` names a folder"
         hint = "add `path: ...`, such as onnx/model.onnx: the file in that folder"
         yield Problem("MLS078", at, message, hint, on_key=True)
