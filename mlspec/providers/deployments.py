@@ -19,6 +19,7 @@ from mlspec.providers.moves import move
 from mlspec.providers.target import Running
 from mlspec.providers.targets import target_of, target_where
 from mlspec.resources import DeploymentResource
+from mlspec.rollouts.board import Board
 
 PLACE = ("kind", "context", "namespace", "gitops")
 """What tells one place from another, of a target that is not this machine."""
@@ -142,6 +143,7 @@ def _delete(address: str, context: Context) -> Change:
     name, _, target = address.removeprefix("deployment.").partition("@")
     deployed = context.recorded.deployed(address)
     target_where(context.root, target, deployed.where if deployed else None).destroy(name)
+    Board(context.root, f"{name}@{target}").forget()
     detail = "stopped and forgotten"
     if deployed is not None and not deployed.is_at(context.place):
         detail = "forgotten; `mlspec destroy` in the checkout that runs it stops it there"

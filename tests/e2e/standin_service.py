@@ -1,7 +1,8 @@
 """A service that only pretends: answers as fast, as badly and of as many classes as it is told.
 
 Run by a worker of the local target as a service without BentoML. `behaviour.json` beside it says
-`errors` and `yes`, shares from 0 to 1, `sleep`, seconds, and `dies`, after so many requests.
+`errors` and `yes`, shares from 0 to 1, `sleep`, seconds, and `dies`, after so many requests. With a
+`power` it predicts numbers, from 0 to 1, and captures them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,22 @@ STATUSES: Counter[int] = Counter()
 CLASSES: Counter[str] = Counter()
 SECONDS: Counter[float] = Counter()
 DICE = random.Random(BEHAVIOUR["version"])
+
+
+CAPTURES = Path(os.environ.get("MLSPEC_CAPTURE_DIR", os.devnull))
+
+
+def predict():
+    if not BEHAVIOUR["power"]:
+        label = "yes" if DICE.random() < BEHAVIOUR["yes"] else "no"
+        CLASSES[label] += 1
+        return label
+    value = DICE.random() ** BEHAVIOUR["power"]
+    line = {"model_version": BEHAVIOUR["version"], "output": {"prediction": value}}
+    CAPTURES.mkdir(exist_ok=True)
+    with (CAPTURES / f"{os.getpid()}.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    return value
 
 
 def render() -> str:
@@ -47,10 +64,8 @@ async def app(scope, receive, send):
             pass
         await asyncio.sleep(BEHAVIOUR["sleep"])
         status = 500 if DICE.random() < BEHAVIOUR["errors"] else 200
-        label = "yes" if DICE.random() < BEHAVIOUR["yes"] else "no"
-        body = json.dumps({"version": BEHAVIOUR["version"], "predictions": [label]}).encode()
+        body = json.dumps({"version": BEHAVIOUR["version"], "predictions": [predict()]}).encode()
         STATUSES[status] += 1
-        CLASSES[label] += 1
         took = time.perf_counter() - began
         SECONDS[next((bound for bound in BOUNDS if took <= bound), float("inf"))] += 1
         if 0 < BEHAVIOUR["dies"] <= sum(STATUSES.values()):

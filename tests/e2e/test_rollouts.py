@@ -33,7 +33,7 @@ NAME = "loans"
 PATIENCE = 60.0
 LIMITS = Limits(error_rate=0.05, latencies={0.95: 0.1}, prediction_drift=0.25, least=60)
 CANARY = Terms("canary", (0.2, 0.5), bake=1.0, limits=LIMITS)
-GOOD = {"errors": 0.0, "sleep": 0.0, "yes": 0.3, "dies": 0}
+GOOD = {"errors": 0.0, "sleep": 0.0, "yes": 0.3, "dies": 0, "power": 0}
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def target(tmp_path, free_port):
     target.destroy(NAME)
 
 
-def make(root, version, workers=1, **behaviour):
+def make(root, version, workers=1, capture=None, **behaviour):
     """A release of the stand-in that behaves so."""
     folder = root / "releases" / f"v{version}"
     source = folder / "src"
@@ -51,7 +51,7 @@ def make(root, version, workers=1, **behaviour):
     shutil.copy(Path(__file__).with_name("standin_service.py"), source / "service.py")
     (source / "behaviour.json").write_text(json.dumps({**GOOD, **behaviour, "version": version}))
     digest = f"{version:064d}"
-    return Release(digest, folder, folder, "t:1", "m", version, workers, None, None)
+    return Release(digest, folder, folder, "t:1", "m", version, workers, None, capture)
 
 
 class Load:
@@ -189,6 +189,16 @@ def test_a_bad_canary_goes_back(target, tmp_path, behaviour, said):
     assert (failed > 0) == ("errors" in behaviour)
     assert set(load.statuses) <= {200, 500}
     assert target.observe(NAME).version == 1
+
+
+def test_drift_of_numbers_is_found_in_captures(target, tmp_path):
+    target.deploy(NAME, make(tmp_path, 1, capture=1.0, power=1), ())
+    with rolling(target, make(tmp_path, 2, capture=1.0, power=6)) as go:
+        state, _, load = go()
+        assert (state.phase, state.refused) == (Phase.ABORTED, True)
+        assert state.reason.startswith("prediction_drift is ")
+        settled(target, load, 1)
+    assert load.lost == []
 
 
 def test_one_that_is_never_ready_gets_no_request(target, tmp_path):

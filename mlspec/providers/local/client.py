@@ -24,6 +24,7 @@ from mlspec.errors import MlspecError, RolledBack
 from mlspec.providers.local.ports import HOST
 from mlspec.providers.local.release import load_release, prune_releases
 from mlspec.providers.local.rundir import (
+    CAPTURE,
     CONTROL,
     LOGS,
     SUPERVISOR_LOG,
@@ -139,6 +140,7 @@ class LocalTarget:
     ) -> Iterator[Trial]:
         from mlspec.providers.local.proxy import find_program
         from mlspec.providers.local.trial import LocalTrial
+        from mlspec.rollouts.captures import Captures
 
         where = f"deployment.{deployment}@{self.name}"
         if splits and find_program() is None:
@@ -147,10 +149,16 @@ class LocalTarget:
                 hint="install it, for example with `apt-get install haproxy`, or use the strategy "
                 "blue-green",
             )
-        with _connect(self.run_dir(deployment)) as ask:
+        run_dir, running = self.run_dir(deployment), self.observe(deployment)
+        champion = running.version if running else 0
+        captures = None
+        # of one model version, what another service made of it is captured alike
+        if splits and release.capture and champion != release.version:
+            captures = Captures(run_dir / CAPTURE, champion)
+        with _connect(run_dir) as ask:
             with self._tried(ask, deployment, release, smoke):
                 pass
-            yield LocalTrial(ask, where)
+            yield LocalTrial(ask, where, (champion, release.version), captures)
         prune_releases(self.root)
 
     def stop(self, deployment: str) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from mlspec.errors import MlspecError
 from mlspec.providers.local.smoke import PrivateConnection
+from mlspec.rollouts.captures import Captures
 from mlspec.rollouts.counts import Counts, parse_counts
 from mlspec.rollouts.driver import Reading
 
@@ -21,11 +23,23 @@ MOST_MISSED = 5
 
 
 class LocalTrial:
-    """Talks to the supervisor by `ask`, and to the services by their private sockets."""
+    """Talks to the supervisor by `ask`, and to the services by their private sockets.
 
-    def __init__(self, ask: Callable[..., dict[str, Any]], where: str) -> None:
+    `versions` are those of champion and candidate. With `captures` these tell of predictions that
+    are numbers, instead of the histogram.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[..., dict[str, Any]],
+        where: str,
+        versions: tuple[int, int],
+        captures: Captures | None,
+    ) -> None:
         self._ask = ask
         self._where = where
+        self._versions = versions
+        self._captures = captures
         self._champion = Counts()
         self._candidate = Counts()
         self._missed = 0
@@ -44,7 +58,14 @@ class LocalTrial:
         found = _read_counts(watched["candidate"])
         self._missed = 0 if found else self._missed + 1
         self._candidate = found or self._candidate
-        return Reading(self._champion, self._candidate, self._trouble(watched["crashes"]))
+        champion, candidate = self._champion, self._candidate
+        if self._captures is not None:
+            self._captures.look()
+            champion, candidate = (
+                replace(counts, values=self._captures.counts(version))
+                for counts, version in zip((champion, candidate), self._versions, strict=True)
+            )
+        return Reading(champion, candidate, self._trouble(watched["crashes"]))
 
     def _trouble(self, crashes: int) -> str:
         if crashes:
