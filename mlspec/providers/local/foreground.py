@@ -57,7 +57,7 @@ def run_until_signal(main: Coroutine[Any, Any, None]) -> None:
 async def serve_release(
     release: Release, folder: Path, on_line: Callable[[str], None] = lambda _line: None
 ) -> AsyncIterator[Path]:
-    """The Unix socket on which a release answers; `on_line` gets what its workers write.
+    """The Unix socket on which a release answers; `on_line` gets what its workers then write.
 
     `folder` takes what they need. Raises :class:`MlspecError` if they are not ready in time.
     """
@@ -83,7 +83,8 @@ async def serve_release(
                 raise MlspecError(
                     f"the service of {release.model} did not start: {problem}\n{said}"
                 )
-            following = asyncio.ensure_future(_follow(log_file, on_line))
+            started = log_file.stat().st_size  # what it says while it starts is of no interest
+            following = asyncio.ensure_future(_follow(log_file, started, on_line))
             try:
                 yield private
             finally:
@@ -92,8 +93,9 @@ async def serve_release(
             await group.end()
 
 
-async def _follow(log_file: Path, on_line: Callable[[str], None]) -> None:
+async def _follow(log_file: Path, start: int, on_line: Callable[[str], None]) -> None:
     with log_file.open(encoding="utf-8", errors="replace") as file:
+        file.seek(start)
         rest = ""
         while True:
             *lines, rest = (rest + file.read()).split("\n")
