@@ -642,6 +642,18 @@ def test_a_start_that_fails_is_made_good_by_the_next_apply(served):
     assert served.ask(income=1000)[0] == 1
 
 
+def test_a_deployment_changes_what_runs_it(served):
+    assert served.ask(income=1000)[0] == 1
+    served.edit("    model: loans\n", "    model: loans\n    runtime: asgi\n")
+    served.commit("Serve without BentoML")
+    assert served.apply() == []
+    assert served.ask(income=1000)[0] == 1
+    files = {path.name for path in (served.root / "services/loans").iterdir()}
+    assert files == {"requirements.txt", "service.py"}
+    assert "bentoml" not in served.read("services/loans/requirements.txt")
+    assert served.plan() == {}
+
+
 def test_a_bento_runs_without_mlspec(first, row, tmp_path, free_port):
     port = free_port()
     command = [sys.executable, "-m", "bentoml", "serve", str(first.bento), "--host", "127.0.0.1"]
