@@ -135,12 +135,12 @@ def _other(got: Got, digest: str) -> MlspecError:
 
 def _put(place: Path, to: Path) -> None:
     """Have it at its place in one step, with all that it holds on disk before."""
+    if to.is_dir() and not to.is_symlink() and (place.is_file() or any(to.iterdir())):
+        raise MlspecError(f"{to} is a folder; it was left as it is", hint="name the file: --to")
     for path in (place, *(place.rglob("*") if place.is_dir() else ())):
         path.chmod(0o755 if path.is_dir() else 0o644)
     to.parent.mkdir(parents=True, exist_ok=True)
-    if to.is_dir() and not to.is_symlink():
-        shutil.rmtree(to)
-    elif place.is_dir():
+    if place.is_dir() and not to.is_dir():
         to.unlink(missing_ok=True)
     os.replace(place, to)  # noqa: PTH105
     sync_folder(to.parent)

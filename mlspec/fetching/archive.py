@@ -23,7 +23,7 @@ from mlspec.fetching.sink import Budget, Got, Sink
 MOST_MEMORY = 2 << 30
 """Bytes that reading an archive may take: its lists come from others, too."""
 _DAMAGED = (
-    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError, OSError),
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError),
     *(NotImplementedError, RuntimeError, ValueError, MemoryError, OverflowError),
 )
 
@@ -36,7 +36,9 @@ def unpack(got: Got, kind: str, path: str, place: Path, budget: Budget) -> Got:
                 sink.copy(member)
         except MlspecError:
             raise
-        except _DAMAGED as error:
+        except (*_DAMAGED, OSError) as error:
+            if getattr(error, "errno", None) is not None:  # of the disk, and not of the archive
+                raise
             why = str(error) or type(error).__name__
             raise MlspecError(f"it cannot be read as an archive ({kind}): {why}") from error
     return Got(place, got.digest, sink.taken)

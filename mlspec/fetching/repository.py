@@ -32,6 +32,8 @@ _OPTIONS = (
         "http.followRedirects=initial",
     ),
 )
+_OF_THE_USER = ("GIT_SSL_", "GIT_SSH", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM")
+"""Variables that say how to reach others, wherever Git works."""
 _SLACK = 1 << 26
 """Bytes that a pack may have beyond the file itself."""
 
@@ -49,7 +51,7 @@ def bring(url: str, rev: str, path: str, place: Path, work: Path, budget: Budget
 
 def _is_of_another(variable: str) -> bool:
     """Whether it tells Git of another repository: a hook's, for example."""
-    return variable.startswith("GIT_") and not variable.startswith(("GIT_SSL_", "GIT_SSH"))
+    return variable.startswith("GIT_") and not variable.startswith(_OF_THE_USER)
 
 
 class _Git:

@@ -90,8 +90,19 @@ def test_links_of_the_cache_are_followed_and_no_others(snapshot: Path, place: Pl
     (linked / "tokenizer.json").unlink()
     (linked / "tokenizer.json").symlink_to("/etc/passwd")
     with pytest.raises(MlspecError, match="leads out"):
-        place.fetch(digest.digest, to="models/credit", hf_folder=str(linked))
-    assert (place.root / "models/credit/tokenizer.json").read_bytes() == b"[]"
+        place.fetch(digest.digest, to="models/other", hf_folder=str(linked))
+    assert not (place.root / "models/other").exists()
+
+
+def test_a_folder_that_is_there_is_left_alone(snapshot: Path, place: Place) -> None:
+    (place.root / "models/mine").mkdir(parents=True)
+    (place.root / "models/mine/file").write_bytes(b"mine")
+    for to, path in (("models/mine", ""), ("models", "config.json")):
+        source = Source(hf_folder=str(snapshot), path=path)
+        digest = fetch(source, "", None, place.said.append, root=place.root).digest
+        with pytest.raises(MlspecError, match="is a folder"):
+            place.fetch(digest, to=to, hf_folder=str(snapshot), path=path)
+    assert place.files() == {"models/mine/file": b"mine"}
 
 
 def test_all_files_together_have_a_limit(snapshot: Path, place: Place) -> None:

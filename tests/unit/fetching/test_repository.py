@@ -62,6 +62,13 @@ def test_a_tag_and_a_commit(upstream: Upstream, place: Place) -> None:
         assert place.files() == {"models/model.onnx": MODEL}
 
 
+def test_a_server_that_gives_only_what_is_asked_for(upstream: Upstream, place: Place) -> None:
+    upstream.git("config", "uploadpack.allowFilter", "true")
+    upstream.git("config", "uploadpack.allowAnySHA1InWant", "true")
+    place.fetch(digest_of(MODEL), git=upstream.url, rev="v1", path="model.onnx")
+    assert place.files() == {"models/model.onnx": MODEL}
+
+
 def test_an_annotated_tag(upstream: Upstream, place: Place) -> None:
     upstream.git("tag", "--annotate", "--message=Release", "releases/v2")
     place.fetch(digest_of(MODEL), git=upstream.url, rev="releases/v2", path="model.onnx")
