@@ -18,6 +18,8 @@ from mlspec.render.alike import counted, fold, listed, name_of, nameless
 from mlspec.render.console import Console
 from mlspec.render.style import Style, escape
 from mlspec.resources import DeploymentResource
+from mlspec.rollouts.board import Board
+from mlspec.spec.quantities import write_share
 
 if TYPE_CHECKING:
     from mlspec.ledger.records import ModelState
@@ -181,6 +183,7 @@ def _deployment(
         runs = "elsewhere"
     else:
         runs = "running" if seen is not None and seen.status == "serving" else "not running"
+    note = step.reason if step else held.get(resource.address, "")
     return {
         "address": resource.address,
         "model": resource.deployment.model,
@@ -192,8 +195,18 @@ def _deployment(
         else None,
         "url": seen.url if seen is not None and seen.status == "serving" else None,
         "state": _state(1 if step else 0, held.get(resource.address)),
-        "note": step.reason if step else held.get(resource.address, ""),
+        "note": _rolling(project, resource) or note,
     }
+
+
+def _rolling(project: Project, resource: DeploymentResource) -> str:
+    """The rollout that an apply of this checkout drives, if one does."""
+    board = Board(project.root, f"{resource.name}@{resource.target}")
+    shown = board.load() if resource.terms is not None and board.alive() else None
+    if shown is None:
+        return ""
+    share = write_share(shown["shares"][shown["step"]])
+    return f"version {shown['version']} has {share} of requests: `mlspec rollout status`"
 
 
 def _render(

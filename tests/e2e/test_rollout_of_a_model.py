@@ -113,6 +113,7 @@ def test_a_rollout_of_a_model(make_project):
         applying = start_apply(project)
         told = project.mlspec("rollout", "pause", "loans").stdout
         assert "version 4 of loans has 20% of requests, step 1 of 2, paused." in told
+        assert "version 4 has 20% of requests" in project.mlspec("status").stdout
         applying.send_signal(signal.SIGKILL)
         applying.wait()
         assert not project.json("rollout", "status", "loans")["active"]

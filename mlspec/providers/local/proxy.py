@@ -11,7 +11,6 @@ import asyncio
 import ctypes
 import logging
 import os
-import re
 import shutil
 import signal
 import socket
@@ -96,29 +95,30 @@ class Proxy:
     ) -> Proxy:
         """Have it take connections from `listener`, all for the champion at first.
 
-        `base` is a path without suffix for the files that it needs. `on_lost` is called when it
-        ends unasked. Raises :class:`ProxyFailed`.
+        `base` is a path without suffix for the files that it needs; both sockets are in the same
+        folder. `on_lost` is called when it ends unasked. Raises :class:`ProxyFailed`.
         """
         program = find_program()
         if program is None:
             raise ProxyFailed("HAProxy is not installed")
-        # HAProxy binds a socket under a longer name at first
+        # Names and not paths: HAProxy binds a socket under a longer name at first, and expands
+        # variables in paths, quoted or not.
         admin, config = base.with_suffix(".adm"), base.with_suffix(".cfg")
         text = CONFIG.format(
-            admin=_quoted(admin),
+            admin=admin.name,
             drain=drain_seconds,
             listener=listener.fileno(),
-            champion=_quoted(champion),
-            candidate=_quoted(candidate),
+            champion=champion.name,
+            candidate=candidate.name,
             whole=WHOLE,
         )
         config.write_text(text, encoding="utf-8")
         process = await asyncio.create_subprocess_exec(
             program,
             "-db",
-            "-q",
             "-f",
-            str(config),
+            config.name,
+            cwd=base.parent,
             stdin=asyncio.subprocess.DEVNULL,
             pass_fds=(listener.fileno(),),
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,
@@ -135,7 +135,7 @@ class Proxy:
 
     async def weigh(self, share: float) -> None:
         """Give the candidate this share of the requests that come from now on."""
-        part = round(WHOLE * share)
+        part = max(1, round(WHOLE * share)) if share > 0 else 0
         for server, weight in (("champion", WHOLE - part), ("candidate", part)):
             answer = await self._ask(f"set server releases/{server} weight {weight}")
             if answer.strip():
@@ -181,11 +181,6 @@ class Proxy:
         if not self._stopping:
             log.error("HAProxy ended by itself, with exit code %d", code)
             on_lost()
-
-
-def _quoted(path: Path) -> str:
-    """A path as a part of a word of HAProxy's configuration."""
-    return '"' + re.sub(r'(["\\$])', r"\\\1", str(path)) + '"'
 
 
 def _end_with_parent() -> None:
