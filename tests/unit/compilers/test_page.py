@@ -100,8 +100,9 @@ SIGNATURE = {
         {"name": 'a "b" <i>', "type": "integer"},
         {"name": "__proto__", "type": "string"},
         {"name": "new", "type": "boolean"},
+        {"name": "rate", "type": "number", "missing": True},
     ],
-    "example": {"amount": 0.5, 'a "b" <i>': 2, "__proto__": "A", "new": False},
+    "example": {"amount": 0.5, 'a "b" <i>': 2, "__proto__": "A", "new": False, "rate": None},
 }
 
 
@@ -154,7 +155,7 @@ def test_a_row_of_the_form() -> None:
 
 def test_many_rows() -> None:
     row = '{"amount":1}'
-    csv = 'amount,"a ""b"" <i>",__proto__,new\r\n1,2,"x, y",true\r\n2,3,,FALSE\r\n'
+    csv = 'amount,"a ""b"" <i>",__proto__,new,rate\r\n1,2,"x, y",true,\r\n2,3,,FALSE,4\r\n'
     texts = [f"[{row},{row}]", f"{row}\n{row}\n", '{"rows": []}', csv, "{", "amount,new\n1\n"]
     steps = [{"click": "ask-many", "fill": {"many": text}} for text in texts]
     found = browse([{"click": "ask-many"}, *steps], [GOOD] * 7)
@@ -164,8 +165,8 @@ def test_many_rows() -> None:
     assert bodies[3] == '{"rows": []}'
     assert json.loads(bodies[4]) == {
         "rows": [
-            {"amount": 1, 'a "b" <i>': 2, "__proto__": "x, y", "new": True},
-            {"amount": 2, 'a "b" <i>': 3, "__proto__": "", "new": False},
+            {"amount": 1, 'a "b" <i>': 2, "__proto__": "x, y", "new": True, "rate": None},
+            {"amount": 2, 'a "b" <i>': 3, "__proto__": "", "new": False, "rate": 4},
         ]
     }
     assert bodies[5] == "{"
