@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -144,11 +146,23 @@ def unfinished(project: Any) -> list[Path]:
     return [*(path for path in staged if path.is_file()), *project.root.glob("models/*.onnx*")]
 
 
+def predict(port: int, row: Mapping[str, float]) -> list[Any]:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/predict",
+        json.dumps({"rows": [row]}).encode(),
+        {"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert answer.headers["x-model-version"] == "1"
+        predictions: list[Any] = json.load(answer)["predictions"]
+    return predictions
+
+
 def test_fetched_once_judged_served_and_in_every_clone(
     fresh: Any, web: Web, tmp_path: Path, checkout: Callable[[Path], Any]
 ) -> None:
     fresh.write("mlspec.yaml", fresh.read() + JUDGED + SERVED)
-    fresh.use_a_free_port()
+    port = fresh.use_a_free_port()
     assert actions(fresh) == {
         "stage.credit.fetch": "run",
         "stage.credit.evaluate": "run",
@@ -169,7 +183,7 @@ def test_fetched_once_judged_served_and_in_every_clone(
         "licence": "Apache-2.0",
     }
     assert version["metrics"]["accuracy"] > 0.9
-    assert fresh.json("status")["models"][0]["version"] == 1
+    assert predict(port, {"x0": 2.0, "x1": 1.0, "x2": 0.0}) == [1]
 
     web.close()
     other = checkout(tmp_path / "clone")
