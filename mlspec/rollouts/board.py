@@ -25,6 +25,7 @@ from mlspec.errors import MlspecError
 from mlspec.rollouts.engine import Order, Phase, State, Terms
 
 FOLDER = ".mlspec/rollouts"
+_KEYS = {"model", "version", "trial", "shares", "bake", "phase", "step", "since", "verdict"}
 
 
 class Board:
@@ -41,7 +42,7 @@ class Board:
             shown: dict[str, Any] = json.loads(self._path("json").read_bytes())
         except (FileNotFoundError, ValueError):
             return None
-        return shown if isinstance(shown, dict) else None
+        return shown if isinstance(shown, dict) and shown.keys() >= _KEYS else None
 
     def alive(self) -> bool:
         """Whether a driver holds the lock."""

@@ -165,7 +165,7 @@ def board(tmp_path: Path) -> Iterator[Board]:
 
 
 def show(board: Board, state: State) -> dict[str, Any] | None:
-    board.show("trial", TERMS, state, {"version": 2})
+    board.show("trial", TERMS, state, {"model": "loans", "version": 2})
     return board.load()
 
 
@@ -214,8 +214,9 @@ def test_what_is_left_of_one_that_was_killed(board: Board) -> None:
 
 
 def test_a_board_that_was_spoiled_shows_nothing(tmp_path: Path, board: Board) -> None:
-    (tmp_path / ".mlspec/rollouts/loans@here.json").write_text("{")
-    assert board.load() is None
+    for text in ("{", "[]", "{}"):
+        (tmp_path / ".mlspec/rollouts/loans@here.json").write_text(text)
+        assert board.load() is None
 
 
 def test_the_lock_is_free_when_its_holder_is_gone(tmp_path: Path, board: Board) -> None:
