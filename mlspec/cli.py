@@ -229,6 +229,39 @@ def fetch(
 
 
 @app.command()
+def convert(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="A skops, joblib, XGBoost or LightGBM file.")],
+    out: Annotated[str, typer.Argument(help="The ONNX file to write.")],
+    sample: Annotated[str, typer.Option(help="Rows to compare with: CSV or Parquet.")],
+    format: Annotated[  # noqa: A002
+        str, typer.Option(help="What the model is, where its name does not tell.")
+    ] = "",
+    metrics: Annotated[str, typer.Option(help="Where to write the figures, as JSON.")] = "",
+    trusted: Annotated[str, typer.Option(help="Why a joblib file may be loaded.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write a model as ONNX, and say how alike and how fast it answers.
+
+    Meant to be the command of a stage: its figures are metrics, which gates can judge.
+    """
+    from mlspec.commands.convert import run_convert
+
+    done = run_convert(
+        context.obj,
+        _console(),
+        model,
+        out,
+        sample=sample,
+        format=format,
+        metrics=metrics,
+        trusted=trusted,
+        as_json=as_json,
+    )
+    raise typer.Exit(done)
+
+
+@app.command()
 def validate(context: typer.Context, as_json: AsJson = False) -> None:
     """Check the spec and report every problem at once.
 

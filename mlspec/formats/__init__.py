@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mlspec.spec.models import Artifact
 
 TIMEOUT = 120.0
+CONVERSION_TIMEOUT = 900.0
 
 
 def inspect_declared(
@@ -70,28 +71,58 @@ def inspect_artifact(
     if not path.exists():
         raise MlspecError(f"{path}: the artifact is not there")
     said = [json.dumps(dict(options))] if options else []
+    command = ("mlspec.formats.inspect", format, str(path.resolve()), *said)
+    signature: dict[str, Any] = _ask(command, path, TIMEOUT, python)["signature"]
+    return signature
+
+
+def convert_artifact(
+    path: Path,
+    format: str,  # noqa: A002
+    sample: Path,
+    out: Path,
+    trusted: str = "",
+) -> dict[str, float]:
+    """Write a model as ONNX to `out`; how like it answers the rows of `sample`, and how fast.
+
+    Raises :class:`MlspecError` if it can not be converted.
+    """
+    for each in (path, sample):
+        if not each.is_file():
+            raise MlspecError(f"{each}: there is no such file")
+    arguments = {
+        "format": format,
+        "path": str(path.resolve()),
+        "sample": str(sample.resolve()),
+        "out": str(out.resolve()),
+        "trusted": trusted,
+    }
+    command = ("mlspec.formats.convert", json.dumps(arguments))
+    figures: dict[str, float] = _ask(command, path, CONVERSION_TIMEOUT, sys.executable)["figures"]
+    return figures
+
+
+def _ask(command: Sequence[str], path: Path, timeout: float, python: str) -> dict[str, Any]:
+    """What a module of this package answers about a file; `MlspecError` if it has a problem."""
     try:
         done = subprocess.run(
-            make_command(
-                "mlspec.formats.inspect", format, str(path.resolve()), *said, python=python
-            ),
+            make_command(*command, python=python),
             cwd=NEUTRAL_FOLDER,
             env=withhold_credentials(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=TIMEOUT,
+            timeout=timeout,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise MlspecError(f"{path}: not loaded as {format} within {TIMEOUT:.0f} s") from None
+        raise MlspecError(f"{path}: not loaded within {timeout:.0f} s") from None
     try:
-        answer = json.loads(done.stdout)
+        answer: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
         raise MlspecError(f"{path}: {_cause(done)}") from None
     if "problem" in answer:
         raise MlspecError(f"{path}: {answer['problem']}", hint=answer.get("hint", ""))
-    signature: dict[str, Any] = answer["signature"]
-    return signature
+    return answer
 
 
 def _cause(done: subprocess.CompletedProcess[bytes]) -> str:

@@ -12,13 +12,21 @@ import os
 import resource
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 PROCESSOR_SECONDS = 90
 MEMORY = 8 * 2**30
 MAX_COLUMNS = 4096
-PACKAGES = {"catboost": "catboost", "lightgbm": "lightgbm", "xgboost": "xgboost-cpu"}
+PACKAGES = {
+    "catboost": "catboost",
+    "lightgbm": "lightgbm",
+    "onnxmltools": "'mlspec[convert]'",
+    "pandas": "pandas",
+    "skl2onnx": "'mlspec[convert]'",
+    "xgboost": "xgboost-cpu",
+}
 """What brings a module, where that is not with mlspec."""
 HOW_TO_SAVE = {
     "catboost": "write it with model.save_model(path)",
@@ -42,7 +50,18 @@ class Unservable(Exception):
 def main() -> None:
     kind, path = sys.argv[1], Path(sys.argv[2])
     options = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
-    resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_SECONDS, PROCESSOR_SECONDS))
+
+    def read() -> dict[str, Any]:
+        check_bytes(kind, path)
+        reader = importlib.import_module(f"mlspec.formats.{kind}")
+        return {"signature": reader.read_signature(path, **options)}
+
+    answer_with(read, PROCESSOR_SECONDS)
+
+
+def answer_with(work: Callable[[], dict[str, Any]], seconds: int) -> None:
+    """Print what `work` returns, or why it could not, within `seconds` of processor time."""
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     # Native code may write to the standard output, which belongs to the answer.
     answer_to = os.dup(1)
@@ -50,10 +69,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     answer: dict[str, Any]
     try:
-        if kind not in UNCHECKED:
-            _check_bytes(kind, path)
-        reader = importlib.import_module(f"mlspec.formats.{kind}")
-        answer = {"signature": reader.read_signature(path, **options)}
+        answer = work()
     except Unservable as error:
         answer = error.answer
     except ModuleNotFoundError as error:
@@ -65,7 +81,10 @@ def main() -> None:
     os.write(answer_to, json.dumps(answer).encode())
 
 
-def _check_bytes(kind: str, path: Path) -> None:
+def check_bytes(kind: str, path: Path) -> None:
+    """Nothing is loaded that is a pickle, unless its format says so."""
+    if kind in UNCHECKED:
+        return
     with path.open("rb") as file:
         head = file.read(2)
     if not head:

@@ -20,10 +20,15 @@ def read_signature(path: Path, *, trusted: str = "") -> dict[str, Any]:
             "is a pickle, which can run any code when it is loaded",
             "write skops (skops.io.dump) or ONNX, or say in the spec why it is `trusted`",
         )
+    return describe_estimator(load_model(path))
+
+
+def load_model(path: Path) -> Any:
+    """The estimator; whoever asks for it trusts the file."""
     import joblib
 
     try:
-        estimator = joblib.load(path)
+        return joblib.load(path)
     except ModuleNotFoundError:
         raise
     except Exception as error:  # a damaged pickle fails in many ways
@@ -31,4 +36,3 @@ def read_signature(path: Path, *, trusted: str = "") -> dict[str, Any]:
             f"is not loaded by joblib: {error or type(error).__name__}",
             "write it with joblib.dump(estimator, path), with the versions that are pinned",
         ) from None
-    return describe_estimator(estimator)

@@ -18,7 +18,7 @@ SAVE = "write it with booster.save_model(path); of an LGBMClassifier, booster_.s
 def read_signature(path: Path) -> dict[str, Any]:
     """Check the model, run it on two rows and say what it takes and gives."""
     head = _read_head(path)
-    booster = _load_booster(path)
+    booster = load_model(path)
     names = booster.feature_name()
     check_columns(names)
     known = _categories(head, booster.pandas_categorical or [])
@@ -52,7 +52,8 @@ def _read_head(path: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
-def _load_booster(path: Path) -> Any:
+def load_model(path: Path) -> Any:
+    """The booster, on one thread and silent."""
     import lightgbm
 
     lightgbm.register_logger(_Silent())

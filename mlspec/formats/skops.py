@@ -13,10 +13,11 @@ from mlspec.formats.inspect import Unservable
 
 def read_signature(path: Path) -> dict[str, Any]:
     """Load the estimator, run it on two rows and say what it takes and gives."""
-    return describe_estimator(_load_estimator(path))
+    return describe_estimator(load_model(path))
 
 
-def _load_estimator(path: Path) -> Any:
+def load_model(path: Path) -> Any:
+    """The estimator, which is made of nothing but trusted types."""
     import skops.io
 
     if not zipfile.is_zipfile(path):

@@ -24,7 +24,7 @@ _PLACE = re.compile(r"^\[[^]]*\] [^ ]*: ")
 
 def read_signature(path: Path) -> dict[str, Any]:
     """Check the model, run it on two rows and say what it takes and gives."""
-    booster = _load_booster(path)
+    booster = load_model(path)
     width = booster.num_features()
     kinds = booster.feature_types or ["float"] * width
     categories = _categories(booster) if "c" in kinds else {}
@@ -49,7 +49,8 @@ def read_signature(path: Path) -> dict[str, Any]:
     }
 
 
-def _load_booster(path: Path) -> Any:
+def load_model(path: Path) -> Any:
+    """The booster, on one thread and silent."""
     data = path.read_bytes()
     if data[:4] in (b"binf", b"bs64", b"CONF"):
         raise Unservable("is of XGBoost's old binary format, which it reads no more", SAVE)

@@ -1,0 +1,106 @@
+"""A model as ONNX: written where it can be, with figures that are true."""
+
+from __future__ import annotations
+
+import json
+
+import numpy
+import onnxruntime
+import pytest
+import skops.io
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mlspec.errors import MlspecError
+from mlspec.formats import convert_artifact, inspect_artifact
+
+
+@pytest.fixture
+def cancer(tmp_path):
+    data, target = load_breast_cancer(return_X_y=True, as_frame=True)
+    data.assign(target=target).to_csv(tmp_path / "sample.csv", index=False)
+    return data, target
+
+
+def test_a_pipeline_answers_as_before(tmp_path, cancer):
+    data, target = cancer
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(data, target)
+    skops.io.dump(pipeline, tmp_path / "m.skops")
+    out = tmp_path / "m.onnx"
+    figures = convert_artifact(tmp_path / "m.skops", "skops", tmp_path / "sample.csv", out)
+    assert figures["onnx_rows"] == len(data)
+    assert figures["onnx_equal"] == 1.0
+    assert 0 <= figures["onnx_difference"] < 1e-9
+    assert figures["onnx_microseconds"] > 0
+    signature = inspect_artifact(out, "onnx")
+    assert [column["name"] for column in signature["columns"]] == list(data)
+    labels, shares = onnxruntime.InferenceSession(out).run(None, {"X": data.to_numpy()})
+    assert numpy.array_equal(labels, pipeline.predict(data))
+    assert numpy.allclose(shares, pipeline.predict_proba(data), atol=figures["onnx_difference"])
+    assert list(tmp_path.glob("*.part")) == []
+
+
+@pytest.mark.parametrize("kind", ["xgboost", "lightgbm"])
+def test_boosters(tmp_path, kind):
+    framework = pytest.importorskip(kind)
+    pytest.importorskip("onnxmltools")
+    data, target = load_diabetes(return_X_y=True, as_frame=True)
+    data.to_csv(tmp_path / "sample.csv", index=False)
+    path = tmp_path / "m.ubj"
+    if kind == "xgboost":
+        framework.XGBRegressor(n_estimators=10, n_jobs=1).fit(data, target).save_model(path)
+    else:
+        estimator = framework.LGBMRegressor(n_estimators=10, verbose=-1, n_jobs=1)
+        estimator.fit(data, target).booster_.save_model(path)
+    figures = convert_artifact(path, kind, tmp_path / "sample.csv", tmp_path / "m.onnx")
+    assert figures["onnx_equal"] == 1.0
+    assert figures["onnx_difference"] < 0.01
+
+
+def test_what_differs_is_said():
+    from mlspec.formats.convert import compare
+
+    shares = numpy.array([[0.4, 0.6], [0.9, 0.1]])
+    others = numpy.array([[0.6, 0.4], [0.9, 0.1]])
+    assert compare([[0, 0], others], [[1, 0], shares]) == (0.5, pytest.approx(0.2))
+    assert compare([[1.0, 2.0 + 1e-7]], [[1.0, 2.0]]) == (1.0, pytest.approx(1e-7))
+    assert compare([["a", "b"]], [["a", "c"]]) == (0.5, 0.0)
+
+
+def test_what_can_not_be_compared_is_refused(tmp_path, cancer, classifier):
+    data, target = cancer
+    skops.io.dump(LogisticRegression(max_iter=9).fit(data, target), tmp_path / "m.skops")
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "empty.csv").write_text(",".join(data) + "\n")
+    skops.io.dump(classifier, tmp_path / "unnamed.skops")
+    for model, kind, sample, message in (
+        ("m.skops", "skops", "other.csv", "has no column 'mean radius' and 29 more"),
+        ("m.skops", "skops", "empty.csv", "has no row without a missing value"),
+        ("m.skops", "skops", "none.csv", "there is no such file"),
+        ("unnamed.skops", "skops", "other.csv", "the sample has 2, not 4"),
+        ("other.csv", "catboost", "other.csv", "format catboost are not converted"),
+        ("other.csv", "joblib", "other.csv", "is a pickle"),
+    ):
+        with pytest.raises(MlspecError, match=message):
+            convert_artifact(tmp_path / model, kind, tmp_path / sample, tmp_path / "out.onnx")
+    assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_command_writes_metrics(tmp_path, cancer, capsys):
+    from mlspec.commands.convert import run_convert
+    from mlspec.render.console import Console
+
+    data, target = cancer
+    skops.io.dump(LogisticRegression(max_iter=9).fit(data, target), tmp_path / "m.skops")
+    options = {"sample": "sample.csv", "format": "", "trusted": "", "as_json": False}
+    done = run_convert(
+        tmp_path, Console(), "m.skops", "models/m.onnx", metrics="metrics/m.json", **options
+    )
+    assert done == 0
+    assert "of 569 predictions are equal" in " ".join(capsys.readouterr().out.split())
+    figures = json.loads((tmp_path / "metrics/m.json").read_text())
+    assert figures["onnx_equal"] == 1.0
+    assert (tmp_path / "models/m.onnx").is_file()
