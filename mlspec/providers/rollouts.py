@@ -40,7 +40,7 @@ def deploy(
         or running is None
         or running.status != "serving"
         or running.release == release.digest
-        or urlsplit(running.url).port != resource.port
+        or (not resource.place and urlsplit(running.url).port != resource.port)
     ):
         return target.deploy(resource.name, release, resource.smoke)
     if not isinstance(target, RollingTarget):

@@ -19,6 +19,10 @@ import pytest
 pytestmark = pytest.mark.slow
 STANDINS = Path(__file__).parents[1] / "unit" / "providers"
 DEPLOYMENT = "deployment.loans@production"
+METRICS = """
+mlspec_requests_total{status="200"} 1000
+mlspec_request_seconds_bucket{le="+Inf"} 1000
+"""
 SPEC = """
 targets:
   production:
@@ -134,6 +138,23 @@ def test_a_release_that_is_not_ready(far: Any, cluster: Path) -> None:
     [row] = far.json("status")["deployments"]
     assert row["version"] == 1
     assert "was refused" in far.held()[DEPLOYMENT], "it is not tried again"
+
+
+def test_a_rollout(far: Any, cluster: Path) -> None:
+    far.edit("    ready: 5s\n", "    ready: 5s\n    gateway: {name: g, host: models.example.org}\n")
+    rollout = "rollout: {strategy: canary, steps: [50%], bake: 1s, min_requests: 0}"
+    far.edit("    runtime: asgi\n", f"    runtime: asgi\n    {rollout}\n")
+    far.apply()
+    for pod in ("loans-1", "loans-canary-1"):
+        (cluster / f"metrics-{pod}").write_text(METRICS)
+    far.edit("threshold: 45", "threshold: 48")
+    said = far.mlspec("apply", "--yes").stderr
+    assert "version 2 serves at https://models.example.org/loans, after" in said
+    [row] = far.json("status")["deployments"]
+    assert (row["version"], row["runs"]) == (2, "running")
+    assert "Deployment.loans-canary" not in objects(cluster)
+    far.commit("Record what was applied")
+    far.mlspec("plan", "--detailed-exitcode")
 
 
 def test_manifests_for_gitops(far: Any, cluster: Path) -> None:

@@ -4,6 +4,7 @@
 `client`   observe, deploy, go back, stop, start, rename, destroy, logs
 `compare`  what of an object that the cluster has is not as mlspec applied it
 `smoke`    asks a pod that gets no requests yet
+`trial`    a candidate beside what serves, for rollouts
 `gitops`   the same protocol for a folder that Argo CD or Flux watches
 """
 

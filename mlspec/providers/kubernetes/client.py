@@ -9,16 +9,18 @@ ends only when a new one is ready.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mlspec.atomic import make_own_folder
 from mlspec.compilers.kubernetes import (
+    CANARY,
     MANAGER,
     RELEASE,
+    TRACK,
     Object,
     Track,
     Workload,
@@ -33,6 +35,7 @@ from mlspec.providers.images.build import image_of
 from mlspec.providers.kubernetes.compare import compare_objects
 from mlspec.providers.kubernetes.kubectl import Kubectl, Refused
 from mlspec.providers.kubernetes.smoke import check_smoke
+from mlspec.providers.kubernetes.trial import KubernetesTrial, needs_gateway
 from mlspec.providers.target import Release, Running
 
 KINDS = (
@@ -45,6 +48,8 @@ EXTRA = {
     "ServiceMonitor": "servicemonitors.monitoring.coreos.com",
 }
 """Kinds that a cluster has if somebody installed them."""
+SHARES = 1000
+"""What the weights of a route add up to while there are two releases."""
 LOG_LINES = 2000
 TROUBLE_LINES = 15
 DATA = "record.json"
@@ -104,11 +109,7 @@ class KubernetesTarget:
         self, deployment: str, release: Release, smoke: Sequence[Mapping[str, Any]]
     ) -> Running:
         kubectl, where = self.kubectl, self._address(deployment)
-        before = self._kept(deployment)
-        if before is not None and before.token > release.token:
-            raise MlspecError(
-                f"{where}: a later apply deployed here meanwhile", hint="plan again and apply"
-            )
+        before = self._unless_later(deployment, release)
         image = image_of(self.root, deployment, release)
         workload = self._workload(deployment, release, image)
         objects = compile_kubernetes(workload)
@@ -116,30 +117,103 @@ class KubernetesTarget:
         kubectl.apply(objects, dry=True)
         if smoke and (failed := self._try(workload, smoke)):
             raise RolledBack(f"{where}: {_not_taken(release)}: {failed}")
-        kubectl.apply(objects)
+        self._take(deployment, release, image, objects, before)
+        return self._observed(deployment)
+
+    @contextmanager
+    def try_out(
+        self,
+        deployment: str,
+        release: Release,
+        smoke: Sequence[Mapping[str, Any]],
+        *,
+        splits: bool,
+    ) -> Iterator[KubernetesTrial]:
+        kubectl, where = self.kubectl, self._address(deployment)
+        before = self._unless_later(deployment, release)
+        if before is None:
+            raise MlspecError(f"{where}: nothing serves there, beside which to try a release")
+        if splits and not self.place.get("gateway"):
+            raise needs_gateway(where)
+        image = image_of(self.root, deployment, release)
+        stable = Track(before.model, before.version, before.release, before.image)
+        new = Track(release.model, release.version, release.digest, image)
+
+        def parted(share: float) -> tuple[Object, ...]:
+            weight = round(share * SHARES)
+            workload = self._of(
+                deployment, release.settings, replace(stable, weight=SHARES - weight)
+            )
+            canary = replace(new, weight=weight, copies=workload.copies[0])
+            return compile_kubernetes(replace(workload, canary=canary))
+
+        def give(share: float) -> None:
+            route = [each for each in parted(share) if each["kind"] == "HTTPRoute"]
+            if splits:
+                kubectl.apply(route)
+
+        def take() -> None:
+            objects = compile_kubernetes(self._of(deployment, release.settings, new))
+            give(1.0)  # while its pods take the places of the others
+            self._take(deployment, release, image, objects, before)
+
+        def leave() -> None:
+            give(0.0)
+            self._go_back(deployment, before)
+
+        beside = [each for each in parted(0.0) if each["metadata"]["labels"].get(TRACK) == CANARY]
+        kubectl.apply(beside, dry=True)
+        kubectl.apply(beside)
+        if failed := self._ask(f"{deployment}-{CANARY}", deployment, release.digest, smoke):
+            leave()
+            raise RolledBack(f"{where}: {_not_taken(release)}: {failed}")
+        labels = self._labels(deployment)
+        yield KubernetesTrial(kubectl, labels, give=give, take=take, leave=leave)
+
+    def _unless_later(self, deployment: str, release: Release) -> Kept | None:
+        """What is kept of the deployment, unless a later apply than this one left it."""
+        before = self._kept(deployment)
+        if before is not None and before.token > release.token:
+            raise MlspecError(
+                f"{self._address(deployment)}: a later apply deployed here meanwhile",
+                hint="plan again and apply",
+            )
+        return before
+
+    def _take(
+        self,
+        deployment: str,
+        release: Release,
+        image: str,
+        objects: Sequence[Object],
+        before: Kept | None,
+    ) -> None:
+        """Apply, wait, prune and keep; or go back. Routes come last: they name what is ready."""
+        routes = [each for each in objects if each["kind"] == "HTTPRoute"]
+        self.kubectl.apply([each for each in objects if each not in routes])
         try:
             self._await(deployment)
         except Refused as late:
             trouble = self._trouble(deployment, release.digest)
             self._go_back(deployment, before)
             raise RolledBack(
-                f"{where}: {_not_taken(release)}: {late.said.splitlines()[-1]}\n{trouble}".rstrip()
+                f"{self._address(deployment)}: {_not_taken(release)}: "
+                f"{late.said.splitlines()[-1]}\n{trouble}".rstrip()
             ) from None
+        if routes:
+            self.kubectl.apply(routes)
         self._prune(deployment, objects, before)
-        self._keep(
-            deployment,
-            Kept(
-                release.digest,
-                release.model,
-                release.version,
-                "serving",
-                release.token,
-                image,
-                dict(release.settings),
-                objects,
-            ),
+        kept = Kept(
+            release.digest,
+            release.model,
+            release.version,
+            "serving",
+            release.token,
+            image,
+            dict(release.settings),
+            objects,
         )
-        return self._observed(deployment)
+        self._keep(deployment, kept)
 
     def stop(self, deployment: str) -> None:
         kept = self._kept(deployment)
@@ -203,14 +277,21 @@ class KubernetesTarget:
         name = trial["metadata"]["name"]
         kubectl.apply([trial])
         try:
-            self._await(name)
-            return check_smoke(kubectl, name, smoke)
-        except Refused as late:
-            last = late.said.splitlines()[-1] if late.said else str(late)
-            return f"{last}\n{self._trouble(workload.deployment, workload.stable.release)}".rstrip()
+            return self._ask(name, workload.deployment, workload.stable.release, smoke)
         finally:
             with suppress(MlspecError):
                 kubectl.delete(f"deployment/{name}")
+
+    def _ask(
+        self, name: str, deployment: str, release: str, smoke: Sequence[Mapping[str, Any]]
+    ) -> str | None:
+        """Wait for pods beside those that serve, and ask them; why they are not good, if so."""
+        try:
+            self._await(name)
+            return check_smoke(self.kubectl, name, smoke) if smoke else None
+        except Refused as late:
+            last = late.said.splitlines()[-1] if late.said else str(late)
+            return f"{last}\n{self._trouble(deployment, release)}".rstrip()
 
     def _await(self, workload: str, more: float = 0.0) -> None:
         seconds = self.ready_seconds + more

@@ -10,7 +10,7 @@ from mlspec.spec.quantities import write_share
 from mlspec.spec.show import escape
 from mlspec.spec.tree import Path, Problem
 
-KINDS = frozenset({"local"})
+KINDS = frozenset({"kubernetes", "local"})
 """Of targets with rollouts."""
 
 
@@ -66,5 +66,15 @@ def _targets(deployment: Deployment, spec: Spec, at: Path) -> Iterator[Problem]:
         if target is not None and target.kind not in KINDS:
             message = f"target `{name}` is of kind {target.kind}, which has no rollouts yet"
             hint = "leave `rollout` out, or deploy to a target of kind local"
+            yield Problem("MLS101", at, message, hint, True)
+            return
+        if target is not None and target.gitops is not None:
+            message = f"target `{name}` only writes manifests, which have no rollouts"
+            yield Problem("MLS101", at, message, "leave `rollout` out", True)
+            return
+        gateless = target is not None and target.kind == "kubernetes" and target.gateway is None
+        if gateless and deployment.rollout is not None and deployment.rollout.splits:
+            message = f"target `{name}` has no gateway, which gives a canary its share"
+            hint = f"add `targets.{name}.gateway`, or use the strategy blue-green"
             yield Problem("MLS101", at, message, hint, True)
             return

@@ -9,6 +9,7 @@ else. A test tells it what to do otherwise by a file of the folder:
     unreachable   any: the cluster does not answer
     refuse        a word: an object whose JSON has it is refused, in a dry run too
     unready       a word: pods whose template has it never get ready
+    metrics-POD   what a pod says of its metrics
     smoke.json    what a pod answers, [[status, text], ...]; without the file 200 to each row
 """
 
@@ -161,6 +162,9 @@ def main():
         if not ready(item):
             fail("error: timed out waiting for the condition")
     elif verb == "exec":
+        if "/metrics" in arguments[-1]:
+            print(told(f"metrics-{rest[0]}") or "")
+            return
         rows = json.load(sys.stdin)
         print(told("smoke.json") or json.dumps([[200, ""] for _ in rows]))
     elif verb == "logs":

@@ -279,6 +279,86 @@ def test_no_kubectl(target, monkeypatch, tmp_path):
         target.observe("churn")
 
 
+# --- Rollouts ------------------------------------------------------------------------------------
+
+GATED = {**PLACE, "gateway": {"name": "g", "namespace": None, "host": "models.example.org"}}
+
+
+@pytest.fixture
+def gated(root, cluster):  # noqa: ARG001 stand-ins
+    return make_target(root, "production", kind="kubernetes", port=3000, place=GATED)
+
+
+def weights(cluster):
+    rules = load(cluster, "HTTPRoute.churn")["spec"]["rules"]
+    return {each["name"]: each["weight"] for each in rules[0]["backendRefs"]}
+
+
+def test_a_canary_that_is_promoted(gated, cluster, make_release):
+    gated.deploy("churn", make_release(1, GATED), [])
+    with gated.try_out("churn", make_release(2, GATED), [{"a": 1}], splits=True) as trial:
+        assert gated.observe("churn").version == 1
+        trial.weigh(0.1)
+        assert weights(cluster) == {"churn": 900, "churn-canary": 100}
+        (cluster / "metrics-churn-1").write_text('mlspec_requests_total{status="200"} 90\n')
+        (cluster / "metrics-churn-canary-1").write_text('mlspec_requests_total{status="500"} 10\n')
+        reading = trial.read()
+        assert (reading.champion.total, reading.candidate.errors) == (90, 10)
+        assert reading.trouble == ""
+        trial.promote()
+    running = gated.observe("churn")
+    assert (running.version, running.differs) == (2, ())
+    assert weights(cluster) == {"churn": 100}
+    assert not any("canary" in name for name in objects(cluster))
+
+
+def test_a_canary_that_is_aborted(gated, cluster, make_release):
+    gated.deploy("churn", make_release(1, GATED), [])
+    before = load(cluster, "Deployment.churn")
+    with gated.try_out("churn", make_release(2, GATED), [], splits=True) as trial:
+        trial.weigh(0.5)
+        trial.abort()
+    running = gated.observe("churn")
+    assert (running.version, running.differs) == (1, ())
+    assert load(cluster, "Deployment.churn") == before
+    assert weights(cluster) == {"churn": 100}
+    assert not any("canary" in name for name in objects(cluster))
+
+
+def test_a_canary_that_gets_no_request_since_it_is_not_good(gated, cluster, make_release):
+    gated.deploy("churn", make_release(1, GATED), [])
+    (cluster / "unready").write_text("2" * 64)
+    with (
+        pytest.raises(RolledBack, match="version 2 of m was not taken into service"),
+        gated.try_out("churn", make_release(2, GATED), [], splits=True),
+    ):
+        pass
+    assert gated.observe("churn").differs == ()
+    assert not any("canary" in name for name in objects(cluster))
+
+
+def test_what_an_apply_that_was_killed_left_is_drift(gated, make_release):
+    gated.deploy("churn", make_release(1, GATED), [])
+    with gated.try_out("churn", make_release(2, GATED), [], splits=True) as trial:
+        trial.weigh(0.5)
+    assert any(name.startswith("HTTPRoute/churn.") for name, *_ in gated.observe("churn").differs)
+    assert gated.deploy("churn", make_release(1, GATED), []).differs == ()
+
+
+def test_blue_green_needs_no_gateway_and_a_canary_does(target, cluster, make_release):
+    target.deploy("churn", make_release(1), [])
+    with (
+        pytest.raises(MlspecError, match="a canary needs a gateway"),
+        target.try_out("churn", make_release(2), [], splits=True),
+    ):
+        pass
+    with target.try_out("churn", make_release(2), [], splits=False) as trial:
+        trial.weigh(1.0)
+        trial.promote()
+    assert target.observe("churn").version == 2
+    assert not any("canary" in name for name in objects(cluster))
+
+
 @pytest.mark.parametrize(
     ("wanted", "seen", "found"),
     [

@@ -1,0 +1,90 @@
+"""A candidate beside the release that serves, on a cluster: a :class:`mlspec.rollouts` trial.
+
+The candidate is a Deployment and a Service of its own; the gateway's route says which share of the
+requests it gets. Metrics are read in the pods themselves, which no NetworkPolicy is in the way of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from mlspec.compilers.containerfile import PORT, PYTHON
+from mlspec.compilers.kubernetes import CANARY, CONTAINER, STABLE, TRACK
+from mlspec.errors import MlspecError
+from mlspec.providers.kubernetes.kubectl import Kubectl, Refused
+from mlspec.rollouts.counts import Counts, parse_counts
+from mlspec.rollouts.driver import Reading
+
+MOST_MISSED = 5
+"""Looks in a row at which the candidate may fail to tell its metrics."""
+METRICS_SECONDS = 15.0
+_CODE = (
+    "import urllib.request as r; "
+    f"print(r.urlopen('http://127.0.0.1:{PORT}/metrics', timeout=5).read().decode())"
+)
+
+
+@dataclass(slots=True)
+class KubernetesTrial:
+    """`labels` find the pods of the deployment; `weigh`, `promote` and `abort` are the target's."""
+
+    kubectl: Kubectl
+    labels: str
+    give: Callable[[float], None]
+    take: Callable[[], None]
+    leave: Callable[[], None]
+    _seen: dict[str, Counts] = field(default_factory=dict)
+    _missed: int = 0
+
+    def weigh(self, share: float) -> None:
+        self.give(share)
+
+    def read(self) -> Reading:
+        champion = self._counts(STABLE) or self._seen.get(STABLE, Counts())
+        found = self._counts(CANARY)
+        self._missed = 0 if found else self._missed + 1
+        candidate = found or self._seen.get(CANARY, Counts())
+        self._seen = {STABLE: champion, CANARY: candidate}
+        return Reading(champion, candidate, self._trouble())
+
+    def promote(self) -> None:
+        self.take()
+
+    def abort(self) -> None:
+        self.leave()
+
+    def _counts(self, track: str) -> Counts | None:
+        """What the pods of a track have counted together; nothing if none of them says."""
+        texts = list(self._texts(track))
+        return parse_counts("\n".join(texts)) if texts else None
+
+    def _texts(self, track: str) -> Iterator[str]:
+        for pod in self._pods(track):
+            call = ("exec", pod, f"--container={CONTAINER}", "--", PYTHON, "-c", _CODE)
+            with suppress(Refused):
+                yield self.kubectl.run(*call, seconds=METRICS_SECONDS)
+
+    def _pods(self, track: str) -> list[str]:
+        found = self.kubectl.get("pods", f"--selector={self.labels},{TRACK}={track}")
+        return [str(each["metadata"]["name"]) for each in found]
+
+    def _trouble(self) -> str:
+        pods = self.kubectl.get("pods", f"--selector={self.labels},{TRACK}={CANARY}")
+        states = [
+            state for pod in pods for state in pod.get("status", {}).get("containerStatuses") or ()
+        ]
+        if restarts := sum(int(state.get("restartCount") or 0) for state in states):
+            return f"its pods began anew {restarts} times"
+        if self._missed >= MOST_MISSED:
+            return f"it did not tell its metrics {self._missed} times in a row"
+        return ""
+
+
+def needs_gateway(where: str) -> MlspecError:
+    """Without a gateway nobody can give a share of the requests."""
+    return MlspecError(
+        f"{where}: a canary needs a gateway, which gives it its share of the requests",
+        hint="add `gateway: {name: ..., host: ...}` to the target, or use the strategy blue-green",
+    )
