@@ -162,3 +162,63 @@ def test_a_template_that_lacks_a_value_is_an_error():
 
 def test_the_templates_are_found():
     assert (templates_folder() / "service" / "service.py.jinja").is_file()
+
+
+def packages_of(kind, pins=None, **artifact):
+    """What the service of an artifact needs, by name."""
+    given = {"path": f"models/risk.{kind}", "format": kind, **artifact}
+    model = Model(stages=STAGES, artifact=Artifact.model_validate(given))
+    deployment = Deployment(model="m", targets=("here",), runtime="asgi")
+    files = {f.path.rpartition("/")[2]: f for f in compile_bento("m", deployment, "m", model, pins)}
+    ast.parse(files["service.py"].text)
+    lines = files["requirements.txt"].text.splitlines()[1:]
+    return dict(line.split("==") for line in lines)
+
+
+@pytest.mark.parametrize("kind", ["xgboost", "lightgbm", "catboost"])
+def test_a_booster_brings_its_framework_and_nothing_of_others(kind):
+    found = packages_of(kind, {"torch": "2.0"})
+    assert {"xgboost": "xgboost-cpu"}.get(kind, kind) in found
+    assert not {"scikit-learn", "onnxruntime", "torch"} & found.keys()
+
+
+def test_the_xgboost_that_the_user_pins_is_taken():
+    assert packages_of("xgboost", {})["xgboost-cpu"] == TESTED["xgboost-cpu"]
+    pinned = packages_of("xgboost", {"xgboost": "3.1.0"})
+    assert pinned["xgboost"] == "3.1.0"
+    assert "xgboost-cpu" not in pinned
+
+
+def test_what_may_need_anything_gets_all_that_is_pinned():
+    own = {"class": "risk.serving:Predictor"}
+    pins = {"polars": "1.0.0", "numpy": "2.0.0"}
+    assert packages_of("joblib", pins, trusted="ours").items() >= pins.items()
+    assert packages_of("python", pins, **own).items() >= pins.items()
+    assert "pandas" not in packages_of("python", pins, **own)
+    assert packages_of("python", pins, **own, input="frame")["pandas"] == TESTED["pandas"]
+
+
+def test_code_of_a_class_is_included_where_there_is_one():
+    model = Model(
+        stages=STAGES,
+        artifact=Artifact.model_validate(
+            {"path": "models/risk.tar.gz", "format": "python", "class": "risk.serving:Predictor"}
+        ),
+    )
+    deployment = Deployment(model="m", targets=("here",))
+    files = {f.path.rpartition("/")[2]: f for f in compile_bento("m", deployment, "m", model, {})}
+    include = yaml.safe_load(files["bentofile.yaml"].text)["include"]
+    assert include[2:] == ["model/model.json", "model/artifact.gz", "code/**"]
+    assert '"risk.serving:Predictor"' in files["service.py"].text
+
+
+def test_an_artifact_is_never_called_like_what_lies_beside_it():
+    files = compile_bento(
+        "m",
+        Deployment(model="m", targets=("here",)),
+        "m",
+        Model(stages=STAGES, artifact=Artifact(path="models/model.json", format="xgboost")),
+        {},
+    )
+    text = next(file.text for file in files if file.path.endswith("bentofile.yaml"))
+    assert yaml.safe_load(text)["include"][2:] == ["model/model.json", "model/artifact.json"]
