@@ -62,4 +62,7 @@ line = {
     "inputs": {"income": 70.5},
     "output": {"prediction": 1},
 }
-(captured / "1.jsonl").write_text(json.dumps(line, separators=(",", ":")) + "\n")
+unknown = {**line, "id": "order 9", "model_version": 9}
+del unknown["model"]  # as an older service wrote it
+lines = [json.dumps(each, separators=(",", ":")) + "\n" for each in (line, unknown)]
+(captured / "1.jsonl").write_text("".join(lines))
