@@ -46,7 +46,9 @@ class Split:
     async def weigh(self, share: float) -> None:
         """Give the candidate this share of requests, from 0 to 1; raises :class:`SplitFailed`."""
         if share >= 1:
-            await self._give(self._candidate, self._champion)
+            if problem := await self._candidate.listen(LISTEN_SECONDS):
+                raise SplitFailed(problem)
+            await self._leave(self._champion)
             return
         try:
             if self._proxy is None:
@@ -67,24 +69,27 @@ class Split:
     async def end(self, winner: Group) -> None:
         """Give the port to one of both for good; the other one has nothing to do afterwards."""
         loser = self._champion if winner is self._candidate else self._candidate
-        try:
-            await self._give(winner, loser)
-        except SplitFailed as failed:
-            log.error("%s", failed)
+        await self._favour(winner)
+        if problem := await winner.listen(LISTEN_SECONDS):
+            # its workers take the port as soon as they can
+            log.error("version %d: %s", winner.launch.version, problem)
+        await self._leave(loser)
 
     async def stop(self) -> None:
         """Nobody takes connections any more."""
         if self._proxy is not None:
             await self._proxy.stop()
 
-    async def _give(self, winner: Group, loser: Group) -> None:
-        if problem := await winner.listen(LISTEN_SECONDS):
-            raise SplitFailed(problem)
+    async def _favour(self, winner: Group) -> None:
+        """Have HAProxy send all requests to one, at once."""
         if self._proxy is not None and not self.lost:
             try:
                 await self._proxy.weigh(1.0 if winner is self._candidate else 0.0)
             except (ProxyFailed, OSError) as error:
                 log.error("HAProxy: %s", error)
+
+    async def _leave(self, loser: Group) -> None:
+        """Have neither the loser nor HAProxy take connections, now that the winner does."""
         await loser.leave(LISTEN_SECONDS)
         proxy, self._proxy = self._proxy, None
         if proxy is not None:
