@@ -8,6 +8,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from mlspec.commands.failures import load_failures
+from mlspec.errors import RemoteUnreachable
 from mlspec.ledger.history import last_apply
 from mlspec.ledger.lock import find_applying
 from mlspec.plan import Plan, Step
@@ -173,14 +174,22 @@ def _deployment(
 ) -> dict[str, Any]:
     step, seen = waiting.get(resource.address), None
     here = deployed is not None and deployed.is_at(project.place)
+    unseen = False
     if here or deployed is None:
-        seen = target_of(project.root, resource).observe(resource.name)
+        try:
+            seen = target_of(project.root, resource).observe(resource.name)
+        except RemoteUnreachable:
+            unseen = True  # the plan says why
     if deployed is None:
         runs = "nothing"
     elif deployed.status == "stopped":
         runs = "stopped"
     elif not here:
         runs = "elsewhere"
+    elif unseen:
+        runs = "not seen"
+    elif seen is not None and seen.manifests:
+        runs = "written"
     else:
         runs = "running" if seen is not None and seen.status == "serving" else "not running"
     note = step.reason if step else held.get(resource.address, "")
@@ -191,7 +200,7 @@ def _deployment(
         "recorded": deployed.status if deployed else None,
         "runs": runs,
         "health": f"{seen.ready} of {seen.workers} workers ready"
-        if seen is not None and seen.status == "serving"
+        if seen is not None and seen.status == "serving" and not seen.manifests
         else None,
         "url": seen.url if seen is not None and seen.status == "serving" else None,
         "state": _state(1 if step else 0, held.get(resource.address)),

@@ -6,6 +6,7 @@ The judging and the steps are those of :mod:`mlspec.rollouts`, the traffic is th
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
@@ -42,7 +43,9 @@ def deploy(
         or running.release == release.digest
         or (not resource.place and urlsplit(running.url).port != resource.port)
     ):
-        return target.deploy(resource.name, release, resource.smoke)
+        # A cluster takes minutes, in which others have their turns.
+        with context.unlocked() if resource.place.get("context") else nullcontext():
+            return target.deploy(resource.name, release, resource.smoke)
     if not isinstance(target, RollingTarget):
         raise MlspecError(f"{resource.address}: targets of kind {resource.kind} have no rollouts")
     trial = trial_digest(release.digest, resource.smoke, resource.terms)

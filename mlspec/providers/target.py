@@ -59,7 +59,9 @@ class Running:
     differs: tuple[tuple[str, Any, Any], ...] = ()
     """What is not as it was deployed: a field, what was deployed, and what is there."""
     note: str = ""
-    """What people have to do so that it serves."""
+    """What is said of it instead of where it serves."""
+    manifests: bool = False
+    """Whether it is only written what should run; who applies it knows whether it does."""
 
 
 class Target(Protocol):

@@ -105,6 +105,8 @@ def test_from_apply_to_destroy(far: Any, cluster: Path) -> None:
     (cluster / "unreachable").touch()
     assert "the cluster does not answer" in far.held()[DEPLOYMENT]
     far.mlspec("drift", code=5)
+    [row] = far.json("status")["deployments"]
+    assert (row["runs"], row["state"]) == ("not seen", "held")
     (cluster / "unreachable").unlink()
 
     far.edit("max: 4", "max: 6")
@@ -166,6 +168,8 @@ def test_manifests_for_gitops(far: Any, cluster: Path) -> None:
     assert objects(cluster) == []
     far.commit("Record what was applied")
     far.mlspec("plan", "--detailed-exitcode")
+    [row] = far.json("status")["deployments"]
+    assert (row["runs"], row["url"], row["health"]) == ("written", "deploy/production/loans", None)
     far.write("deploy/production/loans/service.yaml", "edited: true\n")
     [drift] = far.json("drift", code=2)["drift"]
     assert drift["changes"][0]["field"] == "deploy/production/loans/service.yaml"
