@@ -1,4 +1,4 @@
-.PHONY: help demo test lint crash crash-full bench bench-scale bench-serving clean
+.PHONY: help demo test lint crash crash-full bench bench-scale bench-serving bench-formats clean
 
 help:  ## List what make can do
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -32,6 +32,10 @@ bench-scale:  ## Measure mlspec on up to 10,000 models, beside Git and DVC (minu
 bench-serving:  ## Measure what a prediction over HTTP costs (minutes; OPTIONS=--with-peers)
 	@bash .ci/install dev
 	@.venv/bin/python -m benchmarks.serving $(OPTIONS)
+
+bench-formats:  ## Compare the answers of services with those of frameworks, for each format
+	@bash .ci/install dev
+	@.venv/bin/python -m benchmarks.formats
 
 clean:  ## Remove what these commands made
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,281 @@
+"""Compares what services answer with what frameworks predict, for each format: `make bench-formats`.
+
+For each format a model is trained on a data set of scikit-learn, written as the framework writes
+it, looked at, and served by the code of its service in a process of its own. All rows of the data
+set are asked. Times are processor time for one row with its probabilities: of the framework's own
+calls, and of the service's code from the body of a request to its answer.
+
+Formats whose framework is not installed are left out. Prints Markdown and writes it to
+`benchmarks/results/formats.md`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from benchmarks.measure import machine
+from mlspec.compilers.bento import compile_bento
+from mlspec.compilers.naming import artifact_name
+from mlspec.formats import convert_artifact, inspect_declared
+from mlspec.spec.models import Artifact, Deployment, Model, Stage
+
+RESULTS = Path(__file__).parent / "results" / "formats.md"
+SECONDS = 0.5
+TREES = 100
+OWN_CLASS = """
+import numpy
+
+
+class Predictor:
+    def __init__(self, path):
+        self.weights = numpy.load(path)
+
+    def signature(self):
+        return {"columns": dict.fromkeys(self.weights["names"].tolist(), "number")}
+
+    def predict(self, rows):
+        return (self.predict_proba(rows)[:, 1] > 0.5).astype(int)
+
+    def predict_proba(self, rows):
+        table = numpy.array([list(row.values()) for row in rows])
+        scores = table @ self.weights["slopes"] + self.weights["start"]
+        shares = 1 / (1 + numpy.exp(-scores))
+        return numpy.column_stack([1 - shares, shares])
+"""
+PROGRAM = """
+import json, sys, time, warnings
+warnings.simplefilter("ignore")
+import service
+rows = json.load(sys.stdin)
+infer = service.load_model()
+answer = infer(service.read_rows(json.dumps({"rows": rows}).encode()))
+body = json.dumps({"rows": rows[:1]}).encode()
+began, runs = time.process_time(), 0
+while (spent := time.process_time() - began) < SECONDS:
+    json.dumps(infer(service.read_rows(body)))
+    runs += 1
+print(json.dumps({**answer, "microseconds": spent / runs * 1e6}))
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A trained model: how it is written, and what its framework answers."""
+
+    artifact: Artifact
+    title: str
+    data: Any
+    write: Callable[[Path], object]
+    predict: Callable[[Any], Any]
+    probabilities: Callable[[Any], Any] | None = None
+    code: tuple[str, ...] = ()
+
+
+def main() -> int:
+    """Measure every format; 1 if any answer is not the framework's."""
+    warnings.simplefilter("ignore")
+    head = ("format", "model", "rows", "equal", "numbers differ by", "own µs", "service µs")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    wrong = 0
+    for case in _cases():
+        with tempfile.TemporaryDirectory(prefix="mlspec-formats-") as folder:
+            equal, difference, own, service = _measure(case, Path(folder))
+        wrong += equal < 1
+        lines.append(
+            f"| {case.artifact.format} | {case.title} | {len(case.data)} | {equal:.1%} | "
+            f"{difference:.1e} | {own:,.0f} | {service:,.0f} |"
+        )
+    lines += ["", *_conversions()]
+    here = machine()
+    said = f"{here['cores']} processors, {here['memory_gib']} GiB; processor time in microseconds."
+    text = "\n".join([said, "", *lines]) + "\n"
+    print(text)  # noqa: T201
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(text, encoding="utf-8")
+    return int(wrong > 0)
+
+
+def _measure(case: Case, root: Path) -> tuple[float, float, float, float]:
+    """The share of equal predictions, the largest difference, and both times in microseconds."""
+    case.write(root)
+    signature = inspect_declared(case.artifact, root, case.code)
+    place = root / "service"
+    (place / "model").mkdir(parents=True)
+    model = Model(stages={"train": Stage(command="true")}, artifact=case.artifact)
+    deployment = Deployment(model="m", targets=("here",), runtime="asgi")
+    for file in compile_bento("m", deployment, "m", model, {}):
+        (place / file.path.rpartition("/")[2]).write_text(file.text, encoding="utf-8")
+    described = {"model": "m", "version": 1, "signature": signature}
+    (place / "model/model.json").write_text(json.dumps(described), encoding="utf-8")
+    path = case.artifact.path
+    shutil.copyfile(root / path, place / "model" / artifact_name(path))
+    for name in case.code:
+        (place / "code").mkdir(exist_ok=True)
+        shutil.copyfile(root / name, place / "code" / name)
+    names = [column["name"] for column in signature["columns"]]
+    rows = [dict(zip(names, row, strict=True)) for row in case.data.to_numpy().tolist()]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.replace("SECONDS", str(SECONDS))],
+        cwd=place,
+        input=json.dumps(rows),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answer = json.loads(done.stdout)
+    expected = numpy.asarray(case.predict(case.data)).ravel()
+    found = numpy.asarray(answer["predictions"])
+    numbers = (found, expected)
+    if case.probabilities is not None:
+        numbers = (numpy.asarray(answer["probabilities"]), case.probabilities(case.data))
+    difference = float(numpy.abs(numbers[0] - numbers[1]).max())
+    return float((found == expected).mean()), difference, _own(case), answer["microseconds"]
+
+
+def _own(case: Case) -> float:
+    """Processor time of the framework's own calls for one row, in microseconds."""
+    one = case.data.iloc[:1]
+    calls = [each for each in (case.predict, case.probabilities) if each is not None]
+    began, runs = time.process_time(), 0
+    while (spent := time.process_time() - began) < SECONDS:
+        for call in calls:
+            call(one)
+        runs += 1
+    return spent / runs * 1e6
+
+
+def _cases() -> Iterator[Case]:
+    data, target = load_breast_cancer(return_X_y=True, as_frame=True)
+    ages, progress = load_diabetes(return_X_y=True, as_frame=True)
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(data, target)
+    linear = "scaler and logistic regression, breast cancer"
+    yield from _estimators(pipeline, linear, data)
+    plain = LogisticRegression(max_iter=10_000).fit(data, target)
+
+    def write_weights(root: Path) -> None:
+        (root / "own.py").write_text(OWN_CLASS)
+        names, slopes = numpy.array(list(data)), plain.coef_[0]
+        numpy.savez(root / "m.npz", names=names, slopes=slopes, start=plain.intercept_)
+
+    declared = {"path": "m.npz", "format": "python", "class": "own:Predictor"}
+    yield Case(
+        Artifact.model_validate(declared),
+        "class of weights beside scikit-learn, breast cancer",
+        data,
+        write_weights,
+        plain.predict,
+        plain.predict_proba,
+        ("own.py",),
+    )
+    for kind in ("xgboost", "lightgbm", "catboost"):
+        if importlib.util.find_spec(kind) is not None:
+            classes, numbers = _boosters(kind)
+            classes.fit(data, target)
+            yield _booster(kind, classes, f"{TREES} trees, breast cancer", data)
+            numbers.fit(ages, progress)
+            yield _booster(kind, numbers, f"{TREES} trees, diabetes", ages)
+
+
+def _estimators(pipeline: Any, title: str, data: Any) -> Iterator[Case]:
+    import joblib
+    import skops.io
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import DoubleTensorType
+
+    def write_onnx(root: Path) -> None:
+        inputs = [("X", DoubleTensorType([None, data.shape[1]]))]
+        made = to_onnx(pipeline, initial_types=inputs, options={"zipmap": False})
+        (root / "m.onnx").write_bytes(made.SerializeToString())
+
+    for kind, write in (
+        ("onnx", write_onnx),
+        ("skops", lambda root: skops.io.dump(pipeline, root / "m.skops")),
+        ("joblib", lambda root: joblib.dump(pipeline, root / "m.joblib")),
+    ):
+        trusted = "made here" if kind == "joblib" else None
+        artifact = Artifact(path=f"m.{kind}", format=kind, trusted=trusted)
+        yield Case(artifact, title, data, write, pipeline.predict, pipeline.predict_proba)
+
+
+def _boosters(kind: str) -> tuple[Any, Any]:
+    """A classifier and a regressor of a framework, on one thread."""
+    framework = importlib.import_module(kind)
+    if kind == "catboost":
+        options = {"iterations": TREES, "thread_count": 1, "verbose": 0}
+        options["allow_writing_files"] = False
+        return framework.CatBoostClassifier(**options), framework.CatBoostRegressor(**options)
+    if kind == "lightgbm":
+        options = {"n_estimators": TREES, "n_jobs": 1, "verbose": -1}
+        return framework.LGBMClassifier(**options), framework.LGBMRegressor(**options)
+    options = {"n_estimators": TREES, "n_jobs": 1}
+    return framework.XGBClassifier(**options), framework.XGBRegressor(**options)
+
+
+def _booster(kind: str, estimator: Any, title: str, data: Any) -> Case:
+    path = f"m.{ {'xgboost': 'ubj', 'lightgbm': 'txt', 'catboost': 'cbm'}[kind] }"
+    saved = estimator.booster_ if kind == "lightgbm" else estimator
+    return Case(
+        Artifact(path=path, format=kind),
+        title,
+        data,
+        lambda root: saved.save_model(str(root / path)),
+        estimator.predict,
+        getattr(estimator, "predict_proba", None),
+    )
+
+
+def _conversions() -> Iterator[str]:
+    """What `mlspec convert` says of models of a few kinds."""
+    import skops.io
+
+    yield "As ONNX, by `mlspec convert`:"
+    yield ""
+    yield "| model | rows | equal | numbers differ by | own µs | ONNX µs |"
+    yield "|---|---|---|---|---|---|"
+    data, target = load_breast_cancer(return_X_y=True, as_frame=True)
+    data.columns = [name.replace(" ", "_") for name in data]
+    scaled = make_pipeline(StandardScaler(), LogisticRegression()).fit(data, target)
+    forest = RandomForestClassifier(TREES, random_state=0).fit(data, target)
+    made: list[tuple[str, str, Callable[[Path], object]]] = [
+        ("scaler and logistic regression", "skops", lambda path: skops.io.dump(scaled, path)),
+        (f"random forest of {TREES} trees", "skops", lambda path: skops.io.dump(forest, path)),
+    ]
+    for kind in ("xgboost", "lightgbm"):
+        if importlib.util.find_spec(kind) is not None:
+            fitted = _boosters(kind)[0].fit(data, target)
+            saved = fitted.booster_ if kind == "lightgbm" else fitted
+            made.append((f"{kind}, {TREES} trees", kind, saved.save_model))
+    for title, kind, write in made:
+        with tempfile.TemporaryDirectory(prefix="mlspec-formats-") as folder:
+            path = Path(folder, "m.ubj")
+            write(path)
+            data.to_csv(Path(folder, "sample.csv"), index=False)
+            out = Path(folder, "m.onnx")
+            figures = convert_artifact(path, kind, Path(folder, "sample.csv"), out)
+        yield (
+            f"| {title} | {figures['onnx_rows']} | {figures['onnx_equal']:.1%} | "
+            f"{figures['onnx_difference']:.1e} | {figures['own_microseconds']:,.0f} | "
+            f"{figures['onnx_microseconds']:,.0f} |"
+        )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
