@@ -1,4 +1,4 @@
-"""Compares what services answer with what frameworks predict, for each format: `make bench-formats`.
+"""Compares the answers of services with those of frameworks, by format: `make bench-formats`.
 
 For each format a model is trained on a data set of scikit-learn, written as the framework writes
 it, looked at, and served by the code of its service in a process of its own. All rows of the data
