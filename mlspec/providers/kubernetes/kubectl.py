@@ -129,6 +129,8 @@ class Kubectl:
         hint = ""
         if "forbidden" in low or "unauthorized" in low or "must be logged in" in low:
             hint = "whoever kubectl is logged in as must be allowed to do that in the namespace"
+        elif low.endswith("eof") or "for password" in low:  # it asked, and nobody is there
+            hint = f"kubectl has no credentials for {self.context}: log in to the cluster first"
         elif "namespaces" in low and "not found" in low:
             hint = f"create it: `kubectl --context {self.context} create ns {self.namespace}`"
         elif "no matches for kind" in low or "doesn't have a resource type" in low:

@@ -7,6 +7,8 @@ does. What a real API server makes of the manifests is another question, see doc
 from __future__ import annotations
 
 import json
+import shutil
+import socket
 import stat
 import sys
 from dataclasses import replace
@@ -16,6 +18,7 @@ import pytest
 
 from mlspec.errors import ExitCode, MlspecError, RemoteUnreachable, RolledBack
 from mlspec.providers.kubernetes.compare import compare
+from mlspec.providers.kubernetes.kubectl import Kubectl
 from mlspec.providers.target import Release
 from mlspec.providers.targets import make_target, target_where
 
@@ -357,6 +360,53 @@ def test_blue_green_needs_no_gateway_and_a_canary_does(target, cluster, make_rel
         trial.promote()
     assert target.observe("churn").version == 2
     assert not any("canary" in name for name in objects(cluster))
+
+
+# --- A real kubectl, and no cluster --------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+@pytest.mark.parametrize(
+    ("user", "context", "words"),
+    [
+        ({"token": "x"}, "test", "the cluster does not answer"),
+        ({"token": "x"}, "elsewhere", "kubectl knows no context 'elsewhere'"),
+        ({}, "test", "was refused"),
+    ],
+)
+def test_what_a_real_kubectl_says(tmp_path, monkeypatch, free_port, user, context, words):
+    cluster = {"server": f"https://127.0.0.1:{free_port}", "insecure-skip-tls-verify": True}
+    settings = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "test", "context": {"cluster": "c", "user": "u"}}],
+    }
+    (tmp_path / "config").write_text(json.dumps(settings))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    kubectl = Kubectl(context, "ml")
+    item = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}}
+    for call in (
+        lambda: kubectl.get("deployments.apps,configmaps,pods", "--selector=a=b"),
+        lambda: kubectl.apply([item], dry=True),
+        lambda: kubectl.delete("configmaps", "--selector=a=b"),
+        lambda: kubectl.run("rollout", "status", "deployment/x", "--timeout=5s"),
+        lambda: kubectl.run("scale", "deployment/x", "--replicas=0"),
+        lambda: kubectl.run("exec", "--stdin", "deployment/x", "--container=c", "--", "true"),
+        lambda: kubectl.run("logs", "--selector=a=b", "--prefix", "--max-log-requests=50"),
+    ):
+        with pytest.raises(MlspecError, match=words) as caught:
+            call()
+        assert user or "no credentials" in caught.value.hint
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @pytest.mark.parametrize(
