@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import signal
@@ -12,6 +11,8 @@ import time
 import urllib.request
 
 import pytest
+
+from mlspec.rollouts.board import Board
 
 pytestmark = [
     pytest.mark.slow,
@@ -63,7 +64,7 @@ class Clients:
                     self.answers.append(json.load(answer)["version"])
             except (OSError, ValueError) as error:
                 self.failed.append(repr(error))
-            time.sleep(0.005)
+            time.sleep(0.01)
 
 
 def wait_for(condition):
@@ -139,11 +140,11 @@ def start_apply(project):
         stderr=subprocess.DEVNULL,
     )
 
+    board = Board(project.root, "loans@local")
+
     def under_way():
         assert applying.poll() is None, "the apply has ended"
-        with contextlib.suppress(AssertionError):
-            shown = project.json("rollout", "status", "loans")
-            return shown["active"] and shown["rollout"]["phase"] == "baking"
+        return board.alive() and (board.load() or {}).get("phase") == "baking"
 
     wait_for(under_way)
     return applying
