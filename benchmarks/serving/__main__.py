@@ -53,11 +53,17 @@ def main() -> int:
             stack.callback(service.end)
         loads: list[float] = []
         bursts = _bursts(running, folder, rows, options.rounds, options.seconds, loads)
+        by_name = {service.name: service for service in running}
+        captures = 1.0
+        if ASGI in by_name and CAPTURING in by_name:
+            off, on = by_name[ASGI], by_name[CAPTURING]
+            captures = _captures(off, on, off.body_file(folder, rows[:1]), 8 * options.rounds)
         stack.close()
         measured = Measured(
             bursts,
             _batches(folder, rows, estimators, options.rounds),
             _starts(folder, rows, min(options.rounds, 5)),
+            captures,
             median(loads),
         )
     text, missed = render(measured, options.rounds, options.seconds)
@@ -129,6 +135,20 @@ def _bursts(
     return found
 
 
+def _captures(off: Running, on: Running, body: Path, pairs: int) -> float:
+    """What a capture adds is less than what bursts differ by: many short ones, in pairs, of which
+    either comes first in turn; the ratio of a pair that is in the middle of all."""
+    say(f"captures, {pairs} pairs")
+    ratios = []
+    for number in range(pairs):
+        each = {}
+        for service in (off, on) if number % 2 else (on, off):
+            burst = send(service.url, body, service.process, connections=16, seconds=1)
+            each[service.name] = burst.cpu_each
+        ratios.append(each[on.name] / each[off.name])
+    return median(ratios)
+
+
 def _batches(folder: Path, rows: list[Any], estimators: dict[str, Any], rounds: int) -> list[Batch]:
     """A request of many rows beside the model's own answer to them, in turns."""
     import http.client
@@ -186,7 +206,7 @@ def _starts(folder: Path, rows: list[Any], rounds: int) -> list[Start]:
     found = []
     for runtime in ("asgi", "bentoml"):
         release = services.stage(folder, folder / "small.onnx", runtime)
-        ours, bare = [], []
+        ours, bare, switched = [], [], []
         for number in range(rounds):
             say(f"start {number + 1} of {rounds}, {runtime}")
             for times, make in (
@@ -195,8 +215,12 @@ def _starts(folder: Path, rows: list[Any], rounds: int) -> list[Start]:
             ):
                 service = make()
                 times.append(service.ready)
+                if service.again:
+                    began = time.monotonic()
+                    service.again()
+                    switched.append(time.monotonic() - began)
                 service.end()
-        found.append(Start(runtime, median(ours), median(bare)))
+        found.append(Start(runtime, median(ours), median(bare), median(switched)))
     return found
 
 

@@ -45,6 +45,8 @@ class Running:
     end: Callable[[], None]
     ready: float
     """Seconds from its start to its first answer."""
+    again: Callable[[], Any] | None = None
+    """Deploys it in the place of itself."""
     bodies: dict[int, Path] = field(default_factory=dict)
 
     def body_file(self, folder: Path, rows: Rows) -> Path:
@@ -201,6 +203,7 @@ def start_generated(
         as_rows,
         lambda: target.destroy(deployment),
         ready,
+        lambda: target.deploy(deployment, replace(release, capture=capture), [rows[0]]),
     )
 
 
