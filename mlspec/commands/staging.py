@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from mlspec.formats import inspect_declared
 from mlspec.ledger.records import Version
 from mlspec.ledger.state import Recorded
 from mlspec.planner.quarantine import why_quarantined
+from mlspec.providers.artifacts import name_artifact
 from mlspec.providers.local.release import stage_release
 from mlspec.providers.target import Release
 from mlspec.reconcile import Project
@@ -167,9 +167,7 @@ def _from_storage(project: Project, version: Version, folder: Path) -> tuple[Pat
     file = version.artifact
     with Dvc(project.root, project.worktree.digest) as dvc, waiting("fetching the artifact"):
         place = dvc.fetch({file.path: file.md5})[file.path]
-    named = folder / f"artifact{Path(file.path).suffix}"
-    named.symlink_to(place.resolve())
-    return named, {
+    return name_artifact(file, place, folder), {
         "model": version.model,
         "version": version.number,
         "digest": file.md5,
@@ -181,7 +179,8 @@ def _from_storage(project: Project, version: Version, folder: Path) -> tuple[Pat
 def _from_worktree(project: Project, name: str, model: Model) -> tuple[Path, dict[str, Any]]:
     assert model.artifact is not None
     path = project.root / model.artifact.path
-    if not path.is_file():
+    seen = project.worktree.digest(model.artifact.path)
+    if seen is None:
         raise MlspecError(
             f"{model.artifact.path}, the artifact of model.{name}, is not in the worktree",
             hint="`mlspec apply` makes it, `mlspec pull` brings one that is known",
@@ -189,12 +188,10 @@ def _from_worktree(project: Project, name: str, model: Model) -> tuple[Path, dic
     with waiting("looking at the artifact"):
         code = project.resolver.serving_code(model)
         signature = inspect_declared(model.artifact, project.root, code)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     return path, {
         "model": name,
         "version": UNREGISTERED,
-        "digest": digest,
+        "digest": seen.md5,
         "commit": project.git.head(),
         "signature": signature,
     }

@@ -141,7 +141,7 @@ def _bentofile(owner: str, name: str, kind: str, model_file: str, pins: list[str
     content = {
         "service": "service:Predictor",
         "name": name,
-        "include": [*include, "code/**"] if kind == "python" else include,
+        "include": [*include, f"{include[-1]}/**", "code/**"] if kind == "python" else include,
         # Not `requirements_txt`: BentoML does not read it in a path with a hidden folder.
         "python": {"packages": pins, "lock_packages": False},
     }

@@ -28,6 +28,8 @@ from mlspec.errors import MlspecError
 if TYPE_CHECKING:
     from mlspec.spec.models import Artifact
 
+FOLDERS = ("python",)
+"""Formats whose artifact may be a folder."""
 TIMEOUT = 120.0
 CONVERSION_TIMEOUT = 900.0
 

@@ -13,6 +13,7 @@ from mlspec.ledger.records import Deployed, Version
 from mlspec.plan import Action, Step
 from mlspec.planner.moves import moved_to
 from mlspec.providers import rollouts
+from mlspec.providers.artifacts import name_artifact
 from mlspec.providers.context import Change, Context
 from mlspec.providers.local.release import stage_release
 from mlspec.providers.moves import move
@@ -119,10 +120,7 @@ def _artifact(version: Version, context: Context) -> Path:
         )
     file = version.artifact
     place = context.dvc.fetch({file.path: file.md5})[file.path]
-    named = make_own_folder(context.root, "artifacts") / f"{file.md5}{Path(file.path).suffix}"
-    named.unlink(missing_ok=True)
-    named.symlink_to(place.resolve())
-    return named
+    return name_artifact(file, place, make_own_folder(context.root, "artifacts"))
 
 
 def _move(step: Step, context: Context) -> Change:

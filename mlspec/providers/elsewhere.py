@@ -18,6 +18,7 @@ from mlspec.errors import MlspecError
 from mlspec.executors import Cause, Outcome
 from mlspec.executors.messages import Answer, Input, Needs, Place, Request
 from mlspec.fingerprint import entry_fingerprint, entry_outputs
+from mlspec.formats import FOLDERS
 from mlspec.metrics import parse_metrics
 from mlspec.providers.context import Context
 from mlspec.resources import (
@@ -96,9 +97,11 @@ def make_request(resource: StageResource, name: str, context: Context) -> Reques
 
 
 def single_files(resource: StageResource, desired: Desired) -> tuple[str, ...]:
-    """The outputs that people or services read: they must be files, no folders."""
+    """The outputs that people or services read as files: they must be no folders."""
     artifact = desired.get(ModelResource, f"model.{resource.model}").artifact
-    single = {resource.stage.metrics, resource.stage.predictions, artifact and artifact.path}
+    single = {resource.stage.metrics, resource.stage.predictions}
+    if artifact is not None and artifact.format not in FOLDERS:
+        single.add(artifact.path)
     return tuple(path for path in resource.writes if path in single)
 
 

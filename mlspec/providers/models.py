@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlspec.errors import MlspecError
 from mlspec.fingerprint import entry_outputs, model_fingerprint
-from mlspec.formats import inspect_declared
+from mlspec.formats import FOLDERS, inspect_declared
 from mlspec.ledger.paths import candidate_path, state_path, version_path
 from mlspec.ledger.records import Candidate, File, ModelState, Version
 from mlspec.plan import Action, Step
@@ -129,7 +129,7 @@ def _artifact(
     else:
         md5 = _bring_made(resource, path, context)
     digest = context.worktree.digest(path)
-    if digest is None or digest.nfiles is not None:
+    if digest is None or (digest.nfiles is not None and resource.artifact.format not in FOLDERS):
         raise MlspecError(f"{path}, the artifact of {resource.address}, is not a file")
     signature = inspect_declared(resource.artifact, context.root, resource.code)
     file = File(path=path, format=resource.artifact.format, md5=md5, size=digest.size)

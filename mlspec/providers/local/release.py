@@ -30,6 +30,7 @@ from typing import Any
 from mlspec.atomic import naming
 from mlspec.children import make_command, withhold_credentials
 from mlspec.compilers.naming import artifact_name
+from mlspec.dvc.hashing import md5_of_dir
 from mlspec.errors import MlspecError
 from mlspec.fingerprint import release_digest
 from mlspec.plan import canonical_json
@@ -73,7 +74,8 @@ def stage_release(
     folder = root / RELEASES / digest[:12]
     code = {f"code/{path}": md5 for path, md5 in settings.get("code", {}).items()}
     with suppress(MlspecError):
-        kept = load_release(folder, _sources(texts, model, model_json["digest"]) | code)
+        sources = _sources(texts) | _artifact_sources(artifact, model, model_json["digest"])
+        kept = load_release(folder, sources | code)
         os.utime(folder)
         return kept
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -150,12 +152,25 @@ def _split_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _sources(texts: Mapping[str, str], model: str, digest: str) -> dict[str, str]:
+def _sources(texts: Mapping[str, str]) -> dict[str, str]:
     """The md5 of what a Bento includes; `bentofile.yaml` only says how it is built."""
     included = {name: text for name, text in texts.items() if name != "bentofile.yaml"}
-    return {name: _new_md5(text.encode()).hexdigest() for name, text in included.items()} | {
-        model: digest
-    }
+    return {name: _new_md5(text.encode()).hexdigest() for name, text in included.items()}
+
+
+def _artifact_sources(artifact: Path, model: str, digest: str) -> dict[str, str]:
+    """The md5 of an artifact's file, or of each file of one that is a folder, by its path."""
+    if not artifact.is_dir():
+        return {model: digest}
+    return {f"{model}/{name}": _md5(path) for name, path in _files_of(artifact).items()}
+
+
+def _files_of(artifact: Path) -> dict[str, Path]:
+    """By their paths in it; of an artifact that is a file, itself by an empty path."""
+    if not artifact.is_dir():
+        return {"": artifact}
+    inner = (path for path in sorted(artifact.rglob("*")) if path.is_file())
+    return {path.relative_to(artifact).as_posix(): path for path in inner}
 
 
 def _write_sources(
@@ -165,8 +180,12 @@ def _write_sources(
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     # A DVC checkout may be a link into the cache, which a container would not have.
-    shutil.copyfile(artifact.resolve(strict=True), folder / model)
-    actual = _md5(folder / model)
+    files = _files_of(artifact)
+    for name, path in files.items():
+        (place := folder / model / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path.resolve(strict=True), place)
+    md5s = {name: _md5(folder / model / name) for name in files}
+    actual = md5_of_dir(md5s) if artifact.is_dir() else md5s[""]
     if actual != digest:
         raise MlspecError(
             f"{artifact}: its md5 is {actual}, but the version was registered with {digest}",

@@ -208,7 +208,9 @@ def test_code_of_a_class_is_included_where_there_is_one():
     deployment = Deployment(model="m", targets=("here",))
     files = {f.path.rpartition("/")[2]: f for f in compile_bento("m", deployment, "m", model, {})}
     include = yaml.safe_load(files["bentofile.yaml"].text)["include"]
-    assert include[2:] == ["model/model.json", "model/artifact.gz", "code/**"]
+    assert include[2:] == [
+        "model/model.json", "model/artifact.gz", "model/artifact.gz/**", "code/**",
+    ]  # fmt: skip
     assert '"risk.serving:Predictor"' in files["service.py"].text
 
 
