@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -172,6 +173,11 @@ def wait_for(condition):
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
+
+
+def metrics_of(target):
+    with urllib.request.urlopen(f"http://127.0.0.1:{target.port}/metrics", timeout=60) as answer:
+        return answer.read().decode().splitlines()
 
 
 def state_of(target):
@@ -405,6 +411,10 @@ def test_a_first_release_that_fails_leaves_nothing_running(target, first):
 
 def test_a_killed_worker_is_started_again(target, first, row):
     target.deploy(NAME, replace(first, workers=2), [row])
+    for _ in range(10):
+        assert ask(target.port, [row])[0] == 200
+    # Whichever worker answers, it counts for both; the row of the smoke test is one more.
+    wait_for(lambda: 'mlspec_requests_total{status="200"} 11.0' in metrics_of(target))
     victim, other = state_of(target)["ready"]
     os.kill(victim, signal.SIGKILL)
     wait_for(lambda: target.observe(NAME).restarts == 1 and target.observe(NAME).ready == 2)
@@ -580,6 +590,14 @@ def test_a_model_with_a_column_of_each_type(target, repository):
     answer = ask(target.port, [row, {**row, "count": -3}])[2]
     assert answer["predictions"] == [3.5, -1.5]
     assert "probabilities" not in answer
+    metrics = metrics_of(target)  # with the row of the smoke test
+    for line in (
+        'mlspec_prediction_bucket{le="1.0"} 1.0',
+        'mlspec_prediction_bucket{le="10.0"} 3.0',
+        "mlspec_prediction_sum 5.5",
+        "mlspec_prediction_count 3.0",
+    ):
+        assert line in metrics
     for column, value, problem in [
         ("count", 2**31, "is out of range"),
         ("count", 2**64, "is out of range"),
