@@ -105,8 +105,13 @@ def _check(options: PredictOptions) -> None:
             f"{options.out.name} is of no kind that can be written",
             hint=f"the kinds are {', '.join(WRITERS)}, told by the end of the name",
         )
-    if options.out.exists() and options.out.samefile(options.file):
-        raise MlspecError("--out is the file that is read", hint="name another one")
+    written = [options.out, *([_bad_path(options)] if options.skip_bad else [])]
+    for path in written:
+        if path.exists() and path.samefile(options.file):
+            raise MlspecError(
+                f"{path.name}, which --out writes, is the file that is read",
+                hint="name another one",
+            )
 
 
 def _bad_path(options: PredictOptions) -> Path:
@@ -170,9 +175,11 @@ class _Outcomes:
         self._clear()
 
     def _noting(self, rows: Iterator[Row]) -> Iterator[Row]:
-        """The rows, with what of the first is not the model's noted."""
+        """The rows, with what of the first that was read is not the model's noted."""
+        first = True
         for row in rows:
-            if row.number == 1:
+            if first and not row.problem:
+                first = False
                 identity = self._options.identity
                 if identity is not None and identity not in {**row.others, **row.values}:
                     raise MlspecError(

@@ -7,7 +7,6 @@ the others are asked for again; where it names none, the rows are halved until i
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -77,15 +76,8 @@ def _halve(rows: Sequence[Row], ask: Ask, answer: Mapping[str, Any]) -> Iterator
 
 def _body(rows: Sequence[Row]) -> bytes:
     return json.dumps(
-        {"rows": [{name: _plain(value) for name, value in row.values.items()} for row in rows]},
-        default=str,
-        allow_nan=False,
+        {"rows": [dict(row.values) for row in rows]}, default=str, allow_nan=False
     ).encode()
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no number for what is none: the service says so of nothing at all as well."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _scored(rows: Sequence[Row], answer: Mapping[str, Any]) -> Iterator[Scored]:

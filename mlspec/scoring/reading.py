@@ -181,9 +181,18 @@ def _read_parquet(path: Path, types: Types) -> Iterator[Row]:
             for batch in file.iter_batches():
                 for row in batch.to_pylist():
                     number += 1
-                    yield _split(number, row, types)
+                    yield _split(number, _finite(row), types)
     except ArrowException as error:
         raise MlspecError(f"{path.name} is not Parquet: {str(error).splitlines()[0]}") from None
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no number for what is none: the service says so of nothing at all as well."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 READERS: Mapping[str, Callable[[Path, Types], Iterator[Row]]] = {

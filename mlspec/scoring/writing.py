@@ -90,7 +90,8 @@ def _write_line(file: IO[str], row: Mapping[str, Any]) -> None:
 @contextmanager
 def _write_csv(path: Path) -> Iterator[Write]:
     """A column for each probability; the columns are those of the first row."""
-    with path.open("w", encoding="utf-8", newline="") as file:
+    # an `id` may hold half of a character, which no file can
+    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
         lines = csv.writer(file, lineterminator="\n")
         header: list[str] = []
 
@@ -113,13 +114,13 @@ def _flat(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _cell(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, list | dict | bool) else value
+    return json.dumps(value, default=str) if isinstance(value, list | dict | bool) else value
 
 
 @contextmanager
 def _write_parquet(path: Path) -> Iterator[Write]:
     try:
-        from pyarrow import Table, parquet
+        from pyarrow import ArrowException, Table, parquet
     except ImportError:
         raise MlspecError(
             "Parquet is written by pyarrow, which is not installed",
@@ -130,9 +131,15 @@ def _write_parquet(path: Path) -> Iterator[Write]:
 
     def flush() -> None:
         nonlocal writer
-        table = Table.from_pylist(rows, schema=writer and writer.schema)
-        writer = writer or parquet.ParquetWriter(path, table.schema)
-        writer.write_table(table)
+        try:
+            table = Table.from_pylist(rows, schema=writer and writer.schema)
+            writer = writer or parquet.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+        except (ArrowException, UnicodeEncodeError) as error:
+            raise MlspecError(
+                f"these predictions do not go into Parquet: {str(error).splitlines()[0]}",
+                hint="each column of it has one type; write CSV or lines of JSON",
+            ) from None
         rows.clear()
 
     def write(row: Mapping[str, Any]) -> None:
@@ -140,10 +147,13 @@ def _write_parquet(path: Path) -> Iterator[Write]:
         if len(rows) == GROUP:
             flush()
 
-    yield write
-    if rows or writer is None:
-        flush()
-    writer.close()
+    try:
+        yield write
+        if rows or writer is None:
+            flush()
+    finally:
+        if writer is not None:
+            writer.close()
 
 
 WRITERS = {

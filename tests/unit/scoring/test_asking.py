@@ -83,18 +83,6 @@ def test_only_rows_that_are_wrong_is_no_request_in_the_end() -> None:
     assert service.sizes == [2]
 
 
-def test_what_is_no_number_is_sent_as_nothing() -> None:
-    seen: list[Any] = []
-
-    def ask(body: bytes) -> tuple[int, Mapping[str, Any]]:
-        seen.extend(json.loads(body)["rows"])
-        return 200, {"version": 1, "predictions": [0] * 3}
-
-    rows = make_rows(float("nan"), float("inf"), 1.5)
-    assert len([each for batch in score(iter(rows), ask, 10) for each in batch]) == 3
-    assert seen == [{"x": None}, {"x": None}, {"x": 1.5}]
-
-
 def test_an_answer_of_another_length_is_never_taken() -> None:
     def ask(_body: bytes) -> tuple[int, Mapping[str, Any]]:
         return 200, {"version": 1, "predictions": [1]}

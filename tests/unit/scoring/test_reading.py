@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,12 @@ def test_parquet(tmp_path: Path) -> None:
     from pyarrow import parquet
 
     table = pyarrow.table(
-        {"amount": [1.5, None], "count": [1, 2], "grade": ["A", "B"], "id": [7, 8]}
+        {
+            "amount": [1.5, None, math.nan, math.inf],
+            "count": [1, 2, 3, 4],
+            "grade": ["A", "B", "C", "D"],
+            "id": [7, 8, math.nan, 9],
+        }
     )
     path = tmp_path / "rows.parquet"
     types = {name: TYPES[name] for name in ("amount", "count", "grade")}
@@ -134,6 +140,8 @@ def test_parquet(tmp_path: Path) -> None:
     assert rows[0].values == {"amount": 1.5, "count": 1, "grade": "A"}
     assert rows[1].values["amount"] is None
     assert rows[1].others == {"id": 8}
+    assert [row.values["amount"] for row in rows[2:]] == [None, None]
+    assert rows[2].others == {"id": None}
     path.write_bytes(b"PAR1 not")
     with pytest.raises(MlspecError, match="is not Parquet"):
         list(read_rows(path, types))

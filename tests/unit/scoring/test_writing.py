@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,18 @@ def test_a_file_is_replaced_whole_or_stays(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(MlspecError, match="cannot write"), replacing(tmp_path / "no/out.csv"):
         pass
+
+
+def test_an_id_that_no_file_can_hold_or_that_has_no_one_type(tmp_path: Path) -> None:
+    with WRITERS[".csv"](tmp_path / "out.csv") as put:
+        put(as_dict(Scored(Row(1, {}, {"id": "\ud800"}), 1, None, 3), "id"))
+        put(as_dict(Scored(Row(2, {}, {"id": [date(2026, 1, 2)]}), 1, None, 3), "id"))
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert lines[1:] == ["1,?,1,3", '2,"[""2026-01-02""]",1,3']
+    pytest.importorskip("pyarrow")
+    with (
+        pytest.raises(MlspecError, match="do not go into Parquet"),
+        WRITERS[".parquet"](tmp_path / "out.parquet") as put,
+    ):
+        put(as_dict(Scored(Row(1, {}, {"id": "a"}), 1, None, 3), "id"))
+        put(as_dict(Scored(Row(2, {}, {"id": 2}), 1, None, 3), "id"))
