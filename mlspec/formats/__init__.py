@@ -28,7 +28,7 @@ from mlspec.errors import MlspecError
 if TYPE_CHECKING:
     from mlspec.spec.models import Artifact
 
-FOLDERS = ("python",)
+FOLDERS = ("python", "transformers")
 """Formats whose artifact may be a folder."""
 TIMEOUT = 120.0
 CONVERSION_TIMEOUT = 900.0
@@ -45,7 +45,8 @@ def inspect_declared(
     if artifact.format == "joblib":
         return inspect_artifact(path, "joblib", python, {"trusted": artifact.trusted or ""})
     if artifact.class_ is None:
-        return inspect_artifact(path, artifact.format, python)
+        options = {"columns": dict(artifact.columns)} if artifact.columns else {}
+        return inspect_artifact(path, artifact.format, python, options)
     with tempfile.TemporaryDirectory(prefix="mlspec-") as folder:
         for name in code:
             (place := Path(folder, name)).parent.mkdir(parents=True, exist_ok=True)
@@ -53,11 +54,11 @@ def inspect_declared(
         options = {
             "class_name": artifact.class_,
             "code": folder,
-            "framed": artifact.input == "frame",
             "columns": dict(artifact.columns),
-            "example": dict(artifact.example),
         }
-        return inspect_artifact(path, "python", python, options)
+        if artifact.format == "python":
+            options |= {"framed": artifact.input == "frame", "example": dict(artifact.example)}
+        return inspect_artifact(path, artifact.format, python, options)
 
 
 def inspect_artifact(
@@ -72,6 +73,8 @@ def inspect_artifact(
     """
     if not path.exists():
         raise MlspecError(f"{path}: the artifact is not there")
+    if path.is_dir() and format not in FOLDERS:
+        raise MlspecError(f"{path}: the artifact is a folder", hint="have the stage write a file")
     said = [json.dumps(dict(options))] if options else []
     command = ("mlspec.formats.inspect", format, str(path.resolve()), *said)
     signature: dict[str, Any] = _ask(command, path, TIMEOUT, python)["signature"]

@@ -50,8 +50,15 @@ def sent(rows_of):
     return send
 
 
-@pytest.mark.parametrize("kind", ENDINGS)
-@pytest.mark.parametrize("load", [load_breast_cancer, load_wine], ids=["two", "three"])
+@pytest.mark.parametrize(
+    ("kind", "load"),
+    [
+        ("xgboost", load_wine),
+        ("lightgbm", load_wine),
+        ("lightgbm", load_breast_cancer),
+        ("catboost", load_wine),
+    ],
+)
 def test_classes_and_probabilities_are_those_of_the_framework(serve, sent, tmp_path, kind, load):
     data, target = load(return_X_y=True, as_frame=True)
     estimator = learner(kind, classes=True).fit(data, target)
