@@ -302,10 +302,16 @@ def captured(target):
 def test_predictions_are_captured_but_those_of_smoke_requests(target, either, row):
     target.deploy(NAME, replace(either, capture=1.0), [row])
     identities = [ask(target.port, [row, row])[2]["id"] for _ in range(5)]
+    only = json.dumps([row])
+    # of a key that comes twice, the last one counts
+    status, _, twice = ask(target.port, [], body=f'{{"rows": {only}, "rows": {only}}}')
+    assert status == 200
     lines = captured(target)
     assert [(line["id"], line["row"]) for line in lines] == [
-        (identity, number) for identity in identities for number in (0, 1)
+        *((identity, number) for identity in identities for number in (0, 1)),
+        (twice["id"], 0),
     ]
+    assert lines[-1]["inputs"] == row
     assert lines[0]["inputs"] == row
     assert lines[0]["model_version"] == 1
     assert lines[0]["output"]["prediction"] == 0
