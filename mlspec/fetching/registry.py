@@ -156,7 +156,10 @@ class _Registry:
         realm = said.get("realm", "")
         if kind.lower() != "bearer" or not realm:
             raise MlspecError(f"{self._host} asks for what mlspec cannot give: {show(kind)}")
-        check_redirect(self._base, realm)
+        try:
+            check_redirect(self._base, realm)
+        except ValueError:
+            raise MlspecError(f"{self._host} names {show(realm)}, which is no address") from None
         query = {"scope": f"repository:{self._name}:pull"}
         if "service" in said:
             query["service"] = said["service"]

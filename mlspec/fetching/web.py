@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import re
 import socket
 import ssl
 import time
@@ -102,7 +103,7 @@ def _read(answer: HTTPResponse, sink: Sink, budget: Budget) -> None:
     if sink.taken and not _goes_on(answer, sink.taken):
         sink.restart()
     length = answer.headers.get("Content-Length", "")
-    whole = sink.taken + int(length) if length.isdecimal() else None
+    whole = sink.taken + int(length) if re.fullmatch("[0-9]{1,18}", length) else None
     if whole is not None:
         budget.check(whole - sink.taken)
     since, before = time.monotonic(), sink.taken
@@ -231,10 +232,10 @@ def _is_near(url: str) -> bool:
 
 
 def _addresses(url: str) -> list[str]:
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
+    except (OSError, ValueError):  # no such host, or no number of a port
         return []
     return [str(each[4][0]).partition("%")[0] for each in found]
 

@@ -160,3 +160,12 @@ def test_a_server_of_tokens_elsewhere_gets_nothing(registry: Registry, place: Pl
     registry.lock("Bearer given", 'Bearer realm="http://evil.example.org/token"')
     with pytest.raises(MlspecError, match="not https"):
         place.fetch(digest, oci=registry.where, token="ada:lovelace")
+
+
+def test_what_is_no_address_is_told_as_such(registry: Registry, place: Place) -> None:
+    with pytest.raises(MlspecError, match="cannot be reached"):
+        place.fetch(digest_of(MODEL), oci="localhost:99999/team/credit")
+    digest = registry.push({"credit.onnx": MODEL})
+    registry.lock("Bearer given", 'Bearer realm="https://[/token"')
+    with pytest.raises(MlspecError, match="which is no address"):
+        place.fetch(digest, oci=registry.where)

@@ -78,6 +78,18 @@ def test_what_is_said_to_be_too_large_is_not_read(web: Web, place: Place) -> Non
     assert place.files() == {}
 
 
+def test_a_length_that_no_file_has_is_not_believed(web: Web, place: Place) -> None:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", "9" * 5000)
+        request.end_headers()
+        request.wfile.write(DATA)
+        request.close_connection = True
+
+    place.fetch(digest_of(DATA), url=web.tell("/odd", answer))
+    assert place.files() == {"models/model.onnx": DATA}
+
+
 def test_what_never_ends_is_ended(web: Web, place: Place) -> None:
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
