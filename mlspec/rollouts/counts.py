@@ -65,7 +65,7 @@ def parse_counts(text: str) -> Counts:
     """The counts that mlspec's services give; a line that is none of them is passed over."""
     requests, seconds = Counter[int](), Counter[float]()
     classes, values = Counter[str](), Counter[float]()
-    for line in text.splitlines():
+    for line in text.split("\n"):  # other ends of lines may stand in the name of a class
         if not line.startswith("mlspec_") or (match := _LINE.fullmatch(line.strip())) is None:
             continue
         name, labels = match[1], dict(_LABEL.findall(match[2] or ""))

@@ -96,8 +96,12 @@ class Verdict:
         return any(f.result is Answer.FAIL and not f.shared for f in self.findings)
 
     def as_dict(self) -> dict[str, Any]:
-        """The verdict for machines."""
-        return {"result": self.result.value, "findings": [asdict(each) for each in self.findings]}
+        """The verdict for machines; JSON has no number for a latency beyond all buckets."""
+        findings = [
+            {key: None if value == math.inf else value for key, value in asdict(each).items()}
+            for each in self.findings
+        ]
+        return {"result": self.result.value, "findings": findings}
 
 
 def judge(

@@ -41,6 +41,11 @@ def test_numbers_are_predicted_in_ranges() -> None:
     assert parse_counts(text).predictions == {"<= 1": 3, "<= inf": 2}
 
 
+def test_any_text_may_be_a_class() -> None:
+    text = 'mlspec_predictions_total{class="one\u2028\x85line"} 3.0\n'
+    assert parse_counts(text).classes == {"one\u2028\x85line": 3}
+
+
 @given(st.text())
 def test_any_text_can_be_read(text: str) -> None:
     found = parse_counts(text + "\nmlspec_requests_total" + text + "\n" + TEXT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -140,3 +141,11 @@ def test_a_champion_that_breaks_the_limit_too_takes_the_blame_away() -> None:
 def test_a_number_that_others_measure(queried: float | None, result: str) -> None:
     limits = Limits(query=Query("http://127.0.0.1:9090", "up", 1.0))
     assert judge(limits, Counts(), Counts(), queried=queried).result == result
+
+
+def test_a_verdict_is_json_even_beyond_all_buckets() -> None:
+    verdict = judge(QUICK, took(100, 0), Counts(seconds={0.1: 0, math.inf: 100}))
+    assert "beyond all bounds" in verdict.detail
+    said = json.loads(json.dumps(verdict.as_dict(), allow_nan=False))
+    assert said["result"] == "fail"
+    assert said["findings"][1]["value"] is None
