@@ -64,6 +64,11 @@ def bench(start: Path, console: Console, name: str, options: BenchOptions) -> in
                 f"{resource.address} does not run here",
                 hint="`mlspec apply` deploys it, `mlspec start` starts one that was stopped",
             )
+        if urlsplit(running.url).scheme != "http":
+            raise MlspecError(
+                f"{resource.address} answers at {running.url}, which is no plain HTTP to measure",
+                hint="measure it on a target of kind local, or with a tool for load beside it",
+            )
         rows = _rows(project, resource, running)
         processes = _processes(project.root, resource)
     body = json.dumps({"rows": [rows[each % len(rows)] for each in range(options.rows)]})

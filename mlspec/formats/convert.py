@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import sys
 import time
@@ -60,6 +61,9 @@ def convert(
             failed = next(iter(str(error).strip().splitlines()), type(error).__name__)
             continue
         equal, difference = compare(found, expected)
+        if not math.isfinite(difference):
+            failed = "it answers what is no number"
+            continue
         if best is None or (-equal, difference) < best[0]:
             best = (-equal, difference), written
     if best is None:

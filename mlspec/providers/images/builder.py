@@ -98,6 +98,24 @@ class Builder:
                 digest = each.rpartition("@")[2]
         return digest if _DIGEST.fullmatch(digest) else None
 
+    def find(self, reference: str, inputs: str, label: str) -> str | None:
+        """What the program itself calls an image that it has, by digest; else nothing."""
+        try:
+            about = json.loads(self._run([*self._inspect(), reference], MOVE_SECONDS, ""))[0]
+        except (MlspecError, ValueError, LookupError):
+            return None
+        if _labels(about).get(label) != inputs:
+            return None
+        return f"sha256:{str(about['Id']).removeprefix('sha256:')}"
+
+    def fetch(self, reference: str) -> None:
+        """Have an image of a registry here, by its digest."""
+        try:
+            self._run([*self._inspect(), reference], MOVE_SECONDS, "")
+        except MlspecError:
+            command = ["pull", "--quiet", *self._registry(reference), reference]
+            self._run(command, MOVE_SECONDS, f"{reference} cannot be had")
+
     def run_python(self, reference: str, code: str) -> str:
         """What a piece of Python prints inside an image, without a network."""
         problem = f"{reference} does not run"
@@ -147,6 +165,8 @@ class Builder:
             )
         except subprocess.TimeoutExpired:
             raise MlspecError(f"{problem}: {self.name} took more than {seconds:.0f} s") from None
+        except OSError as error:
+            raise MlspecError(f"{self.program} cannot be started: {error.strerror}") from None
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip().splitlines()[-TAIL:]
             text = "\n".join([f"{problem}: {self.name} ended with {done.returncode}", *said])
@@ -155,9 +175,12 @@ class Builder:
         return done.stdout.decode(errors="replace")
 
 
-def find_builder(auth_env: str | None = None) -> Builder:
-    """The program to build with; `auth_env` names the variable with the path of its credentials."""
-    chosen = os.environ.get(CHOICE)
+def find_builder(auth_env: str | None = None, program: str = "") -> Builder:
+    """The program to build with: this one, or else the one that is chosen, or is there.
+
+    `auth_env` names the variable with the path of its credentials.
+    """
+    chosen = program or os.environ.get(CHOICE)
     if chosen and chosen not in PROGRAMS:
         raise MlspecError(f"{CHOICE} is {chosen!r}", hint=f"set it to {', '.join(PROGRAMS)}")
     programs = (chosen,) if chosen else PROGRAMS

@@ -194,12 +194,9 @@ class KubernetesTarget:
         try:
             self._await(deployment)
         except Refused as late:
-            trouble = self._trouble(deployment, release.digest)
+            why = self._why_late(deployment, release.digest, late)
             self._go_back(deployment, before)
-            raise RolledBack(
-                f"{self._address(deployment)}: {_not_taken(release)}: "
-                f"{late.said.splitlines()[-1]}\n{trouble}".rstrip()
-            ) from None
+            raise RolledBack(f"{self._address(deployment)}: {_not_taken(release)}: {why}") from None
         if routes:
             self.kubectl.apply(routes)
         self._prune(deployment, objects, before)
@@ -290,8 +287,7 @@ class KubernetesTarget:
             self._await(name)
             return check_smoke(self.kubectl, name, smoke) if smoke else None
         except Refused as late:
-            last = late.said.splitlines()[-1] if late.said else str(late)
-            return f"{last}\n{self._trouble(deployment, release)}".rstrip()
+            return self._why_late(deployment, release, late)
 
     def _await(self, workload: str, more: float = 0.0) -> None:
         seconds = self.ready_seconds + more
@@ -365,6 +361,11 @@ class KubernetesTarget:
 
     def _kept(self, deployment: str) -> Kept | None:
         return _kept(self.kubectl.get(f"configmap/{_record_name(deployment)}"))
+
+    def _why_late(self, deployment: str, release: str, late: Refused) -> str:
+        """What kubectl said last, and why the pods of a release are not ready."""
+        last = late.said.splitlines()[-1] if late.said else late.message
+        return f"{last}\n{self._trouble(deployment, release)}".rstrip()
 
     def _trouble(self, deployment: str, release: str) -> str:
         """Why the pods of a release are not ready, as far as the cluster says."""

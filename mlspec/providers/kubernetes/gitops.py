@@ -25,6 +25,14 @@ from mlspec.providers.images.build import image_of
 from mlspec.providers.target import Release, Running
 
 RECORD = "mlspec.json"
+_KEPT = {
+    "release": str,
+    "model": str,
+    "version": int,
+    "image": str,
+    "settings": dict,
+    "files": dict,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +122,9 @@ class GitOpsTarget:
         path = self.root / self.folder / deployment / RECORD
         with suppress(OSError, ValueError):
             found = json.loads(path.read_bytes())
-            if isinstance(found, dict) and {"release", "files", "model", "version"} <= found.keys():
+            if isinstance(found, dict) and all(
+                isinstance(found.get(key), kind) for key, kind in _KEPT.items()
+            ):
                 return found
         return None
 
@@ -138,9 +148,9 @@ class GitOpsTarget:
     ) -> Running:
         return Running(
             status="serving",
-            release=str(kept["release"]),
-            model=str(kept["model"]),
-            version=int(kept["version"]),
+            release=kept["release"],
+            model=kept["model"],
+            version=kept["version"],
             url=f"{self.folder}/{deployment}",
             since="",
             workers=0,

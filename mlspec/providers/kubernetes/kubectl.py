@@ -108,6 +108,8 @@ class Kubectl:
         except subprocess.TimeoutExpired:
             what = f"`kubectl {arguments[0]}` took more than {seconds:.0f} s"
             raise RemoteUnreachable(f"{self.where}: {what}") from None
+        except OSError as error:
+            raise RemoteUnreachable(f"{program} cannot be started: {error.strerror}") from None
         if done.returncode:
             raise self._problem(arguments[0], done.stderr.decode(errors="replace"))
         return done.stdout.decode(errors="replace")

@@ -39,7 +39,7 @@ def capture_files(folder: Path) -> list[Path]:
 
 def find_captured(source: str, paths: Iterable[Path], identity: str) -> Iterator[Captured]:
     """The rows of the request with this id."""
-    needle = b'"id":' + json.dumps(identity, ensure_ascii=False).encode()
+    needle = b'"id":' + json.dumps(identity, ensure_ascii=False).encode(errors="replace")
     for path in paths:
         for data in _lines_with(path, needle):
             with suppress(ValueError):  # what is being written may end within a line
