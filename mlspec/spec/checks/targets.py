@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator
 
-from mlspec.spec.models import Deployment, Spec, Target
+from mlspec.spec.models import TARGET_KEYS, Deployment, Replicas, Spec, Target
 from mlspec.spec.show import show
 from mlspec.spec.tree import Path, Problem
 
-KUBERNETES = (
-    "context",
-    "namespace",
-    "image",
-    "gitops",
-    "gateway",
-    "metrics",
-    "network",
-    "captures",
-    "ready",
-)
-"""Keys that only a target of kind `kubernetes` has a use for."""
-
+MOST_CONTAINERS = 16
+"""Of a deployment on one machine."""
 MAX_OBJECT = 52
 """Of the name of a deployment: Kubernetes adds to it, and stops at 63 characters."""
+BESIDE = ("canary", "trial")
+"""What is put behind the name of a deployment for a release that is beside it."""
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _CONTEXT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@+-]{0,252}")
@@ -48,21 +40,44 @@ def check(spec: Spec) -> Iterator[Problem]:
     for name, target in spec.targets.items():
         if target.kind == "kubernetes":
             yield from _kubernetes(target, ("targets", name))
-        else:
-            yield from _unused(target, ("targets", name))
+        elif target.kind == "compose":
+            yield from _compose(target, ("targets", name))
+        yield from _unused(target, ("targets", name))
     yield from _places(spec)
     for name, deployment in spec.deployments.items():
         for target_name in deployment.targets:
             if target_name in spec.targets:
                 yield from _deployment(name, deployment, target_name, spec.targets[target_name])
+    yield from _beside(spec)
 
 
 def _unused(target: Target, at: Path) -> Iterator[Problem]:
-    for key in KUBERNETES:
-        if key in target.model_fields_set:
+    known = dict.fromkeys(key for keys in TARGET_KEYS.values() for key in keys)
+    for key in known:
+        if key in target.model_fields_set and key not in TARGET_KEYS[target.kind]:
             message = f"a target of kind `{target.kind}` has no use for `{key}`"
-            hint = "remove it, or write `kind: kubernetes`"
+            kinds = [kind for kind, keys in TARGET_KEYS.items() if key in keys]
+            hint = f"remove it, or write `kind: {' or '.join(kinds)}`"
             yield Problem("MLS096", (*at, key), message, hint, on_key=True)
+
+
+def _compose(target: Target, at: Path) -> Iterator[Problem]:
+    if target.image is not None:
+        yield from _image(target, at)
+        if target.image.pull_secret is not None:
+            message = "a target of kind `compose` has no Secrets, so `pull_secret` has no use"
+            hint = "remove it; `auth_env` names the credentials"
+            yield Problem("MLS096", (*at, "image", "pull_secret"), message, hint, on_key=True)
+    if target.proxy is not None and not _IMAGE.fullmatch(target.proxy):
+        message = f"{show(target.proxy)} is not the name of an image"
+        hint = "write it as haproxy:3.0-alpine@sha256:..."
+        yield Problem("MLS097", (*at, "proxy"), message, hint)
+    try:
+        ipaddress.IPv4Address(target.listen)
+    except ValueError:
+        message = f"{show(target.listen)} is not an IPv4 address of the machine"
+        hint = "write 127.0.0.1, 0.0.0.0 for all of them, or one of them"
+        yield Problem("MLS097", (*at, "listen"), message, hint)
 
 
 def _kubernetes(target: Target, at: Path) -> Iterator[Problem]:
@@ -147,6 +162,10 @@ def _deployment(
 ) -> Iterator[Problem]:
     at = ("deployments", name)
     replicas = deployment.resources.replicas
+    if target.kind == "compose":
+        if replicas is not None:
+            yield from _fixed(replicas, target_name, (*at, "resources", "replicas"))
+        return
     if target.kind != "kubernetes":
         if replicas is not None:
             message = f"target `{target_name}` is {target.kind} and has no replicas"
@@ -167,6 +186,34 @@ def _deployment(
         message = f"target `{target_name}` has no place for captures: they would go with their pod"
         hint = f"name a PersistentVolumeClaim: `targets.{target_name}.captures`, or remove this"
         yield Problem("MLS096", (*at, "capture"), message, hint, on_key=True)
+
+
+def _beside(spec: Spec) -> Iterator[Problem]:
+    """Deployments that are called as what is beside another one: each would take the other's."""
+    for name, deployment in spec.deployments.items():
+        main, _, last = name.rpartition("-")
+        if last not in BESIDE or main not in spec.deployments:
+            continue
+        for target_name in spec.deployments[main].targets:
+            target = spec.targets.get(target_name)
+            if (
+                target is None
+                or target.kind != "kubernetes"
+                or target_name not in deployment.targets
+            ):
+                continue
+            message = f"on target `{target_name}`, `{name}` is what `{main}` calls a new release"
+            at = ("deployments", name)
+            yield Problem("MLS097", at, message, "give it another name", on_key=True)
+
+
+def _fixed(replicas: Replicas, target_name: str, at: Path) -> Iterator[Problem]:
+    if replicas.most != replicas.min:
+        message = f"target `{target_name}` is compose and always has as many copies"
+        yield Problem("MLS096", at, message, "leave `max` out")
+    elif replicas.min > MOST_CONTAINERS:
+        message = f"{replicas.min} copies; target `{target_name}` has at most {MOST_CONTAINERS}"
+        yield Problem("MLS097", at, message, "write fewer: they are all on one machine")
 
 
 def _name(name: str, at: Path, what: str) -> Iterator[Problem]:
