@@ -2,6 +2,7 @@
 
 `kubectl`  every call of the program: lists of arguments, limits of time, errors in words
 `client`   observe, deploy, go back, stop, start, rename, destroy, logs
+`kept`     what was applied last, as it is kept in the namespace, and what the cluster shows of it
 `compare`  what of an object that the cluster has is not as mlspec applied it
 `smoke`    asks a pod that gets no requests yet
 `trial`    a candidate beside what serves, for rollouts

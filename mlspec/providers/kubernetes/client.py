@@ -1,24 +1,21 @@
 """What a command does with a deployment on a cluster: observe, deploy, go back, stop, start.
 
-What was last applied and found good is kept beside it in the namespace, in a ConfigMap
-`mlspec-<deployment>`: any machine can observe it, go back to it and take it away. A release that
-does not get ready is replaced by that; what served goes on serving all the while, since a pod of it
-ends only when a new one is ready.
+What was last applied and found good is kept beside it in the namespace (`kept.py`): any machine can
+observe it, go back to it and take it away. A release that does not get ready is replaced by that;
+what served goes on serving all the while, since a pod of it ends only when a new one is ready.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mlspec.atomic import make_own_folder
 from mlspec.compilers.kubernetes import (
     CANARY,
-    MANAGER,
     RELEASE,
     TRACK,
     Object,
@@ -30,9 +27,16 @@ from mlspec.compilers.kubernetes import (
     selector,
 )
 from mlspec.errors import MlspecError, RolledBack
-from mlspec.plan import canonical_json
 from mlspec.providers.images.build import image_of
 from mlspec.providers.kubernetes.compare import compare_objects
+from mlspec.providers.kubernetes.kept import (
+    Kept,
+    describe_running,
+    describe_trouble,
+    load_kept,
+    make_record,
+    record_name,
+)
 from mlspec.providers.kubernetes.kubectl import Kubectl, Refused
 from mlspec.providers.kubernetes.smoke import check_smoke
 from mlspec.providers.kubernetes.trial import KubernetesTrial, needs_gateway
@@ -52,23 +56,8 @@ SHARES = 1000
 """What the weights of a route add up to while there are two releases."""
 LOG_LINES = 2000
 TROUBLE_LINES = 15
-DATA = "record.json"
 BACK_SECONDS = 60.0
 """More than a release has, for going back: pods of what served are there already."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What is kept in the namespace of what was applied last."""
-
-    release: str
-    model: str
-    version: int
-    status: str
-    token: int
-    image: str
-    settings: Mapping[str, Any]
-    objects: Sequence[Object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +81,15 @@ class KubernetesTarget:
         live = self.kubectl.get(
             f"{KINDS},configmaps,pods", f"--selector={self._labels(deployment)}"
         )
-        kept = _kept(live)
+        kept = load_kept(live)
         main = next((each for each in live if key_of(each) == ("Deployment", deployment)), None)
         if kept is None and main is None:
             return None
         if kept is None:
-            return _running(self._url(deployment), None, main, live, ())
+            return describe_running(self._url(deployment), None, main, live, ())
         live += self._extra(kept.objects)
-        differs = tuple(compare_objects(_expected(kept), live))
-        return _running(self._url(deployment), kept, main, live, differs)
+        differs = tuple(compare_objects(kept.expected, live))
+        return describe_running(self._url(deployment), kept, main, live, differs)
 
     def release(self, deployment: str) -> Release | None:  # noqa: ARG002
         return None  # its files are in an image, and no longer here
@@ -308,7 +297,7 @@ class KubernetesTarget:
         self._prune(deployment, before.objects, before)
 
     def _restore(self, deployment: str, kept: Kept) -> None:
-        self.kubectl.apply(_expected(kept))
+        self.kubectl.apply(kept.expected)
         main = next(each for each in kept.objects if key_of(each) == ("Deployment", deployment))
         if kept.status != "stopped" and "replicas" not in main["spec"]:
             self._wake(deployment, kept)
@@ -343,24 +332,11 @@ class KubernetesTarget:
         return found
 
     def _keep(self, deployment: str, kept: Kept) -> None:
-        record = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {
-                "name": _record_name(deployment),
-                "namespace": self.place["namespace"],
-                "labels": {
-                    "app.kubernetes.io/managed-by": MANAGER,
-                    **selector(deployment, self.name, str(self.place["project"])),
-                },
-                "annotations": {RELEASE: kept.release},
-            },
-            "data": {DATA: canonical_json(asdict(kept))},
-        }
-        self.kubectl.apply([record])
+        labels, namespace = self._selector(deployment), str(self.place["namespace"])
+        self.kubectl.apply([make_record(deployment, namespace, labels, kept)])
 
     def _kept(self, deployment: str) -> Kept | None:
-        return _kept(self.kubectl.get(f"configmap/{_record_name(deployment)}"))
+        return load_kept(self.kubectl.get(f"configmap/{record_name(deployment)}"))
 
     def _why_late(self, deployment: str, release: str, late: Refused) -> str:
         """What kubectl said last, and why the pods of a release are not ready."""
@@ -376,7 +352,7 @@ class KubernetesTarget:
                 about = pod.get("metadata", {})
                 if (about.get("annotations") or {}).get(RELEASE) != release:
                     continue
-                lines += _told(pod)
+                lines += describe_trouble(pod)
                 with suppress(MlspecError):
                     text = self.kubectl.run("logs", about["name"], f"--tail={TROUBLE_LINES}")
                     lines += text.splitlines()
@@ -397,8 +373,11 @@ class KubernetesTarget:
         return Workload(deployment, self.name, project, settings, track)
 
     def _labels(self, deployment: str) -> str:
-        labels = selector(deployment, self.name, str(self.place["project"]))
+        labels = self._selector(deployment)
         return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+    def _selector(self, deployment: str) -> dict[str, str]:
+        return selector(deployment, self.name, str(self.place["project"]))
 
     def _address(self, deployment: str) -> str:
         return f"deployment.{deployment}@{self.name}"
@@ -408,76 +387,6 @@ class KubernetesTarget:
         if gateway:
             return f"https://{gateway['host']}/{deployment}"
         return f"http://{deployment}.{self.place['namespace']}:{self.port}"
-
-
-def _record_name(deployment: str) -> str:
-    return f"mlspec-{deployment}"
-
-
-def _kept(live: Sequence[Mapping[str, Any]]) -> Kept | None:
-    """What the ConfigMap among these objects says; nothing if nobody can read it."""
-    for each in live:
-        if each.get("kind") == "ConfigMap":
-            with suppress(ValueError, KeyError, TypeError):
-                return Kept(**json.loads(each["data"][DATA]))
-    return None
-
-
-def _expected(kept: Kept) -> Sequence[Object]:
-    """What should be there: as applied, but without pods if it was stopped."""
-    if kept.status != "stopped":
-        return kept.objects
-    return [
-        {**each, "spec": {**each["spec"], "replicas": 0}} if each["kind"] == "Deployment" else each
-        for each in kept.objects
-    ]
-
-
-def _running(
-    url: str,
-    kept: Kept | None,
-    main: Mapping[str, Any] | None,
-    live: Sequence[Mapping[str, Any]],
-    differs: tuple[tuple[str, Any, Any], ...],
-) -> Running:
-    spec, status = (main or {}).get("spec", {}), (main or {}).get("status", {})
-    ready = int(status.get("readyReplicas") or 0)
-    pods = [each for each in live if each.get("kind") == "Pod"]
-    restarts = sum(
-        int(container.get("restartCount") or 0)
-        for pod in pods
-        for container in pod.get("status", {}).get("containerStatuses") or ()
-    )
-    stopped = kept is not None and kept.status == "stopped"
-    return Running(
-        status="stopped" if stopped else "serving" if ready else "down",
-        release=kept.release if kept else "",
-        model=kept.model if kept else "",
-        version=kept.version if kept else 0,
-        url=url,
-        since=str((main or {}).get("metadata", {}).get("creationTimestamp") or ""),
-        workers=int(spec.get("replicas") or 0),
-        ready=ready,
-        restarts=restarts,
-        differs=differs,
-    )
-
-
-def _told(pod: Mapping[str, Any]) -> list[str]:
-    """Why a pod is not ready, in its own words."""
-    name, status = pod.get("metadata", {}).get("name"), pod.get("status", {})
-    lines = [
-        f"{name}: {each.get('reason', '')}: {each.get('message', '')}"
-        for each in status.get("conditions") or ()
-        if each.get("status") == "False" and each.get("message")
-    ]
-    for container in status.get("containerStatuses") or ():
-        lines += [
-            f"{name}: {state['reason']}: {state.get('message', '')}".rstrip(": ")
-            for state in (container.get("state") or {}).values()
-            if state.get("reason")
-        ]
-    return lines
 
 
 def _not_taken(release: Release) -> str:
