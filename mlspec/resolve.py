@@ -45,7 +45,16 @@ from mlspec.resources import (
 )
 from mlspec.spec.flows import Flows
 from mlspec.spec.load import Loaded
-from mlspec.spec.models import Dataset, Deployment, Fetch, Model, Spec, Stage, Target
+from mlspec.spec.models import (
+    TARGET_KEYS,
+    Dataset,
+    Deployment,
+    Fetch,
+    Model,
+    Spec,
+    Stage,
+    Target,
+)
 from mlspec.spec.moves import Renames, renames_of
 from mlspec.spec.paths import parents
 from mlspec.spec.repeated import Repeated
@@ -414,7 +423,7 @@ class Resolver:
         return {
             "replicas": replicas and replicas.model_dump(mode="json"),
             target.kind: {
-                **target.model_dump(mode="json", exclude={"kind", "after", "port"}),
+                **target.model_dump(mode="json", include=set(TARGET_KEYS[target.kind])),
                 "base": base_image(python.image, python.version),
                 "project": self.spec.project,
             },

@@ -180,6 +180,11 @@ class DeploymentResource:
         return place
 
     @property
+    def is_here(self) -> bool:
+        """Whether it runs on the machine that applies, and no other one can look at it."""
+        return self.kind in ("local", "compose")
+
+    @property
     def where(self) -> Mapping[str, Any] | None:
         """The same as the ledger keeps it, to find the deployment when it has left the spec; and
         `resources`, which each copy gets."""

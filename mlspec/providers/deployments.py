@@ -22,7 +22,7 @@ from mlspec.providers.targets import target_of, target_where
 from mlspec.resources import DeploymentResource
 from mlspec.rollouts.board import Board
 
-PLACE = ("kind", "context", "namespace", "gitops")
+PLACE = ("kind", "context", "namespace", "gitops", "engine")
 """What tells one place from another, of a target that is not this machine."""
 
 
@@ -52,7 +52,7 @@ def _serve(step: Step, context: Context) -> Change:
         version=version.number,
         release=release,
         status="serving",
-        place="" if resource.where else context.place,
+        place=context.place if resource.is_here else "",
         where=resource.where,
         refusals=before.refusals if before else {},
     )

@@ -41,10 +41,11 @@ def deploy(
         or running is None
         or running.status != "serving"
         or running.release == release.digest
-        or (not resource.place and urlsplit(running.url).port != resource.port)
+        or (resource.is_here and urlsplit(running.url).port != resource.port)
     ):
-        # A cluster takes minutes, in which others have their turns.
-        with context.unlocked() if resource.place.get("context") else nullcontext():
+        # A cluster takes minutes, and so does an image, in which others have their turns.
+        slow = resource.place.get("context") or resource.kind == "compose"
+        with context.unlocked() if slow else nullcontext():
             return target.deploy(resource.name, release, resource.smoke)
     if not isinstance(target, RollingTarget):
         raise MlspecError(f"{resource.address}: targets of kind {resource.kind} have no rollouts")

@@ -22,6 +22,7 @@ from mlspec.resources import DeploymentResource
 LOCAL = "local"
 KINDS = {
     LOCAL: "mlspec.providers.local.client:LocalTarget",
+    "compose": "mlspec.providers.compose.client:ComposeTarget",
     "kubernetes": "mlspec.providers.kubernetes:make_kubernetes",
 }
 """Modules and names in them; a module is imported when a target of its kind is asked for."""

@@ -109,7 +109,8 @@ class ServiceResources(Resources):
     """What a service may use; on a target that has several machines, each copy of it."""
 
     replicas: Replicas | None = None
-    """On targets of kind kubernetes: how many copies, such as {min: 2, max: 6}."""
+    """On targets of kind kubernetes: how many copies, such as {min: 2, max: 6}; on those of kind
+    compose always as many as `min`."""
 
 
 class Executor(Section):
@@ -375,10 +376,11 @@ class Target(Section):
     """Where deployments run.
 
     `local`: supervised processes of this machine behind one port. `kubernetes`: a namespace of a
-    cluster, reached with kubectl, or manifests in a folder that Argo CD or Flux watches.
+    cluster, reached with kubectl, or manifests in a folder that Argo CD or Flux watches. `compose`:
+    containers of this machine, run by podman or docker, behind HAProxy in one of them.
     """
 
-    kind: Literal["local", "kubernetes"]
+    kind: Literal["local", "kubernetes", "compose"]
     port: int = Field(default=3000, ge=1024, le=65535)
     """Where the deployment of this target listens; on Kubernetes, the port of its Service."""
     after: str | None = None
@@ -388,7 +390,7 @@ class Target(Section):
     namespace: str | None = None
     """Kubernetes: it must exist."""
     image: Image | None = None
-    """Kubernetes: where images are kept."""
+    """Kubernetes: where images are kept. Compose: likewise; without it they stay on the machine."""
     gitops: RepositoryPath | None = None
     """Kubernetes: the folder that manifests are written to, instead of applying them."""
     gateway: Gateway | None = None
@@ -400,7 +402,31 @@ class Target(Section):
     captures: str | None = None
     """Kubernetes: the PersistentVolumeClaim that captured predictions are written to."""
     ready: Seconds = 300.0
-    """Kubernetes: a new release goes back if it is not ready after this time."""
+    """Kubernetes, compose: a new release goes back if it is not ready after this time."""
+    engine: Literal["podman", "docker"] | None = None
+    """Compose: what runs containers and builds images; without it the first that is installed."""
+    proxy: str | None = None
+    """Compose: the image of HAProxy; best named with its digest."""
+    listen: str = "127.0.0.1"
+    """Compose: the address of the machine that the port is opened on; 0.0.0.0 is all of them."""
+
+
+TARGET_KEYS: Mapping[str, tuple[str, ...]] = {
+    "local": (),
+    "compose": ("image", "ready", "engine", "proxy", "listen"),
+    "kubernetes": (
+        "context",
+        "namespace",
+        "image",
+        "gitops",
+        "gateway",
+        "metrics",
+        "network",
+        "captures",
+        "ready",
+    ),
+}
+"""Keys of a target that its kind has a use for, beside those that every kind has."""
 
 
 class Smoke(Section):

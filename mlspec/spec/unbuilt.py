@@ -26,7 +26,7 @@ KEYS: tuple[str, ...] = (
 """Keys, by path; `*` is any name."""
 
 VALUES: dict[str, frozenset[str]] = {
-    "targets.*.kind": frozenset({"bentocloud", "compose", "sagemaker", "ssh"}),
+    "targets.*.kind": frozenset({"bentocloud", "sagemaker", "ssh"}),
     "models.*.artifact.format": frozenset(
         {"keras", "pickle", "pytorch", "safetensors", "tensorflow", "torchscript"}
         | {"transformers"}

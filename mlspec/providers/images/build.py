@@ -22,12 +22,15 @@ from typing import Any
 
 from mlspec.atomic import make_own_folder
 from mlspec.compilers.containerfile import APP, FILE, INPUTS, compile_containerfile
+from mlspec.errors import MlspecError
 from mlspec.fingerprint import digest_of
 from mlspec.providers.images.bom import LIST_CODE, render_bom
 from mlspec.providers.images.builder import Builder, find_builder
 from mlspec.providers.target import Release
 
 RECORD, BOM = "image.json", "sbom.json"
+LOCAL = "localhost/mlspec"
+"""Stands before the names of images that are in no registry."""
 EPOCH = 315_532_800
 """Stands in an image for when it was made: 1980, in seconds. Archives cannot tell earlier times."""
 
@@ -55,9 +58,14 @@ class Built:
     bom: Path
 
 
-def image_of(root: Path, deployment: str, release: Release) -> str:
-    """The image of a staged release in its target's registry, by its digest."""
-    place: Mapping[str, Any] = release.settings["kubernetes"]
+def image_of(
+    root: Path, deployment: str, release: Release, kind: str = "kubernetes", program: str = ""
+) -> str:
+    """The image of a staged release for its target of this kind, by its digest.
+
+    It is in the target's registry; without one, only where `program` has its images.
+    """
+    place: Mapping[str, Any] = release.settings[kind]
     model = json.loads((release.bento / "src/model/model.json").read_bytes())
     recipe = Recipe(
         deployment=deployment,
@@ -69,27 +77,55 @@ def image_of(root: Path, deployment: str, release: Release) -> str:
         bentoml=(release.bento / "bento.yaml").is_file(),
         workers=release.workers,
     )
-    image: Mapping[str, Any] = place["image"]
-    built = ensure_image(root, recipe, str(image["repository"]), image.get("auth_env"))
+    image: Mapping[str, Any] | None = place["image"]
+    if image is None:
+        return ensure_local_image(root, recipe, program).reference
+    built = ensure_image(root, recipe, str(image["repository"]), image.get("auth_env"), program)
+    if program:  # it may be known, and gone from there
+        find_builder(image.get("auth_env"), program).fetch(built.reference)
     return built.reference
 
 
-def ensure_image(root: Path, recipe: Recipe, repository: str, auth_env: str | None) -> Built:
+def ensure_image(
+    root: Path, recipe: Recipe, repository: str, auth_env: str | None, program: str = ""
+) -> Built:
     """The image of a recipe in a registry: the one that is known, or there, else a new one."""
     inputs = _inputs(recipe)
     name = f"{repository}/{recipe.deployment}"
     folder = make_own_folder(root, "images") / inputs[:12]
     if known := _known(folder, name):
         return known
-    builder = find_builder(auth_env)
+    builder = find_builder(auth_env, program)
     tag = f"{name}:v{recipe.version}-{inputs[:12]}"
     digest = builder.pull(tag, inputs, INPUTS)
     if digest is None:
-        with tempfile.TemporaryDirectory(prefix="mlspec-image-") as staging:
-            _stage(Path(staging), recipe, inputs)
-            builder.build(Path(staging), tag, EPOCH)
+        _build(builder, recipe, tag, inputs)
         digest = builder.push(tag)
     return _keep(folder, builder, recipe, tag, f"{name}@{digest}")
+
+
+def ensure_local_image(root: Path, recipe: Recipe, program: str) -> Built:
+    """The image of a recipe where `program` has its images, in no registry; named by its digest."""
+    inputs = _inputs(recipe)
+    builder = find_builder(None, program)
+    tag = f"{LOCAL}/{recipe.deployment}:v{recipe.version}-{inputs[:12]}"
+    found = builder.find(tag, inputs, INPUTS)
+    if found is None:
+        _build(builder, recipe, tag, inputs)
+        found = builder.find(tag, inputs, INPUTS)
+        if found is None:
+            raise MlspecError(f"{tag} was built, and {builder.name} does not have it")
+    folder = make_own_folder(root, "images") / inputs[:12]
+    known = _known(folder, f"{LOCAL}/{recipe.deployment}")
+    if known is None or not known.reference.endswith(found):
+        known = _keep(folder, builder, recipe, tag, f"{LOCAL}/{recipe.deployment}@{found}")
+    return Built(found, known.bom)
+
+
+def _build(builder: Builder, recipe: Recipe, tag: str, inputs: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="mlspec-image-") as staging:
+        _stage(Path(staging), recipe, inputs)
+        builder.build(Path(staging), tag, EPOCH)
 
 
 def _inputs(recipe: Recipe) -> str:

@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlspec.compilers.containerfile import PORT, PYTHON
+from mlspec.compilers.containerfile import PYTHON
 from mlspec.compilers.kubernetes import CONTAINER
+from mlspec.providers.inside import SMOKE_CODE, SMOKE_SECONDS, judge_smoke, smoke_input
 from mlspec.providers.kubernetes.kubectl import Kubectl
-
-SECONDS = 120.0
-MAX_TEXT = 200
-CODE = f"""
-import json, sys, urllib.error, urllib.request
-answers = []
-for row in json.load(sys.stdin):
-    request = urllib.request.Request(
-        "http://127.0.0.1:{PORT}/predict",
-        json.dumps({{"rows": [row]}}).encode(),
-        {{"content-type": "application/json", "x-request-id": "smoke"}},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            answers.append([answer.status, ""])
-    except urllib.error.HTTPError as error:
-        answers.append([error.code, error.read(2000).decode(errors="replace")])
-    except OSError as error:
-        answers.append([0, str(error)])
-print(json.dumps(answers))
-"""
 
 
 def check_smoke(kubectl: Kubectl, workload: str, rows: Sequence[Mapping[str, Any]]) -> str | None:
@@ -42,21 +21,8 @@ def check_smoke(kubectl: Kubectl, workload: str, rows: Sequence[Mapping[str, Any
         "--",
         PYTHON,
         "-c",
-        CODE,
-        stdin=json.dumps([dict(row) for row in rows]),
-        seconds=SECONDS,
+        SMOKE_CODE,
+        stdin=smoke_input(rows),
+        seconds=SMOKE_SECONDS,
     )
-    for number, (status, text) in enumerate(json.loads(told), start=1):
-        if status != 200:
-            what = f"smoke request {number} of {len(rows)}"
-            if not status:
-                return f"{what} got no answer: {text}"
-            return f"{what} got {status}: {_said(text)}"
-    return None
-
-
-def _said(text: str) -> str:
-    try:
-        return str(json.loads(text)["error"])[:MAX_TEXT]
-    except (ValueError, KeyError, TypeError):
-        return text[:MAX_TEXT]
+    return judge_smoke(told, len(rows))

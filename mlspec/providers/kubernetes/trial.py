@@ -10,20 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from mlspec.compilers.containerfile import PORT, PYTHON
+from mlspec.compilers.containerfile import PYTHON
 from mlspec.compilers.kubernetes import CANARY, CONTAINER, STABLE, TRACK
 from mlspec.errors import MlspecError
+from mlspec.providers.inside import METRICS_CODE, METRICS_SECONDS
 from mlspec.providers.kubernetes.kubectl import Kubectl, Refused
 from mlspec.rollouts.counts import Counts, parse_counts
 from mlspec.rollouts.driver import Reading
 
 MOST_MISSED = 5
 """Looks in a row at which the candidate may fail to tell its metrics."""
-METRICS_SECONDS = 15.0
-_CODE = (
-    "import urllib.request as r; "
-    f"print(r.urlopen('http://127.0.0.1:{PORT}/metrics', timeout=5).read().decode())"
-)
 
 
 @dataclass(slots=True)
@@ -62,7 +58,7 @@ class KubernetesTrial:
 
     def _texts(self, track: str) -> Iterator[str]:
         for pod in self._pods(track):
-            call = ("exec", pod, f"--container={CONTAINER}", "--", PYTHON, "-c", _CODE)
+            call = ("exec", pod, f"--container={CONTAINER}", "--", PYTHON, "-c", METRICS_CODE)
             with suppress(Refused):
                 yield self.kubectl.run(*call, seconds=METRICS_SECONDS)
 

@@ -20,47 +20,37 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from mlspec.compilers.haproxy import BACKEND, CHECK, DEFAULTS, WHOLE
+
 PROGRAM = "haproxy"
 FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
 """Where it is installed and a user's PATH may not look."""
 START_SECONDS = 10.0
 KILL_SECONDS = 5.0
-WHOLE = 200
-"""Of HAProxy's weights, which go to 256, what stands for all requests."""
 _SET_PDEATHSIG = 1
 log = logging.getLogger("mlspec.supervisor")
 
-CONFIG = """\
+CONFIG = (
+    """\
 global
     stats socket unix@{admin} mode 600 level admin
     hard-stop-after {drain:.0f}s
     nbthread 1
-defaults
-    mode http
-    timeout connect 5s
-    timeout client 75s
-    timeout server 75s
-    timeout http-request 60s
-    timeout http-keep-alive 15s
-    timeout queue 10s
-    timeout check 3s
-    option http-server-close
-    option idle-close-on-response
-    option redispatch 1
-    retries 3
-    retry-on conn-failure empty-response
+"""
+    + DEFAULTS
+    + """\
 frontend port
     bind fd@{listener}
     http-request set-header x-forwarded-for %[src]
     default_backend releases
-backend releases
-    balance roundrobin
-    option httpchk GET /readyz
-    default-server check inter 1s fall 2 rise 1
-    server champion unix@{champion} weight {whole}
-    server candidate unix@{candidate} weight 0
 """
-"""`http-server-close`: a connection to a worker is never one that it is just closing."""
+    + BACKEND
+    + f"""\
+    default-server {CHECK}
+    server champion unix@{{champion}} weight {WHOLE}
+    server candidate unix@{{candidate}} weight 0
+"""
+)
 
 
 class ProxyFailed(Exception):
@@ -110,7 +100,6 @@ class Proxy:
             listener=listener.fileno(),
             champion=champion.name,
             candidate=candidate.name,
-            whole=WHOLE,
         )
         config.write_text(text, encoding="utf-8")
         process = await asyncio.create_subprocess_exec(

@@ -165,7 +165,8 @@ def is_internal(host: str) -> bool:
 
 def _ports(spec: Spec) -> Iterator[Problem]:
     ports: dict[int, str] = {}
-    local = {name: target for name, target in spec.targets.items() if target.kind == "local"}
+    here = ("compose", "local")
+    local = {name: target for name, target in spec.targets.items() if target.kind in here}
     for name, target in local.items():
         other = ports.setdefault(target.port, name)
         if other != name:

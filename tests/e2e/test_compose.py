@@ -1,0 +1,216 @@
+"""Real containers: a release is taken into service, replaced under load, and goes back.
+
+Needs podman, HAProxy and a local image `docker.io/library/python:3.11-slim`; nothing is pulled but
+uvicorn. HAProxy's own image is made of the program that is installed, to pull none:
+`pytest -m container tests/e2e/test_compose.py`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlspec.errors import MlspecError, RolledBack
+from mlspec.providers.local.proxy import find_program
+from mlspec.providers.target import Release
+from mlspec.providers.targets import make_target
+
+pytestmark = [
+    pytest.mark.container,
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the base has Python 3.11"),
+]
+BASE = "docker.io/library/python:3.11-slim"
+PROXY = "localhost/mlspec-test-haproxy:latest"
+SERVICE = Path(__file__).parent / "standin_service.py"
+PATIENCE = 60.0
+
+
+def podman(*arguments: str) -> str:
+    done = subprocess.run(["podman", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def proxy_image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """HAProxy with the libraries that it needs, and nothing else."""
+    program = find_program()
+    if not shutil.which("podman") or program is None:
+        pytest.skip("needs podman and haproxy")
+    if subprocess.run(["podman", "image", "exists", BASE], check=False).returncode:
+        pytest.skip(f"needs the image {BASE}")
+    root = tmp_path_factory.mktemp("haproxy")
+    told = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    for path in [program, *(word for word in told.split() if word.startswith("/"))]:
+        to = root / "root" / path.lstrip("/")
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, to)
+    subprocess.run(
+        ["tar", "-C", str(root / "root"), "-cf", str(root / "root.tar"), "."], check=True
+    )
+    podman("import", "--quiet", str(root / "root.tar"), PROXY)
+    return PROXY
+
+
+class Place:
+    """A target, and releases of a service that behaves as it is told."""
+
+    def __init__(self, root: Path, proxy: str, port: int) -> None:
+        self.root = root
+        self.place = {
+            "image": None,
+            "ready": 40.0,
+            "engine": "podman",
+            "proxy": proxy,
+            "listen": "127.0.0.1",
+            "base": BASE,
+            "project": f"test{port}",
+        }
+        self.port = port
+        self.target: Any = make_target(root, "edge", kind="compose", port=port, place=self.place)
+
+    def release(self, version: int, token: int = 1, service: str = "", **more: Any) -> Release:
+        source = self.root / "releases" / str(version) / "src"
+        (source / "model").mkdir(parents=True, exist_ok=True)
+        behaviour = {"version": version, "errors": 0, "yes": 0.5, "sleep": 0, "dies": 0, "power": 0}
+        (source / "behaviour.json").write_text(json.dumps(behaviour))
+        (source / "service.py").write_text(service or SERVICE.read_text())
+        (source / "requirements.txt").write_text("uvicorn==0.38.0\n")
+        (source / "model/model.json").write_text('{"commit": ""}')
+        settings = {"cpus": 1.0, "memory": 256 * 2**20, "capture": None, "replicas": None, **more}
+        return Release(
+            digest=f"{version}" * 64,
+            path=source.parent,
+            bento=source.parent,
+            tag=f"m:{version}",
+            model="m",
+            version=version,
+            workers=1,
+            memory=None,
+            capture=None,
+            settings={**settings, "port": self.port, "compose": self.place},
+            token=token,
+        )
+
+    def get(self, path: str = "/predict") -> tuple[int, str]:
+        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            line.request("POST" if path == "/predict" else "GET", path, b'{"rows": [{}]}')
+            answer = line.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            line.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path, proxy_image: str, free_port: Callable[[], int]) -> Iterator[Place]:
+    found = Place(tmp_path, proxy_image, free_port())
+    try:
+        yield found
+    finally:
+        found.target.destroy("loans")
+        label = f"label=dev.mlspec.project={found.place['project']}"
+        assert podman("ps", "--all", "--quiet", "--filter", label) == ""
+
+
+@contextmanager
+def load(place: Place) -> Iterator[Counter[str]]:
+    """Requests without a pause, over connections that are kept and over new ones."""
+    seen: Counter[str] = Counter()
+    stop = threading.Event()
+
+    def ask(*, keep: bool) -> None:
+        line = http.client.HTTPConnection("127.0.0.1", place.port, timeout=20)
+        while not stop.is_set():
+            try:
+                line.request("POST", "/predict", b'{"rows": [{}]}')
+                answer = line.getresponse()
+                body = answer.read()
+                seen[str(answer.status)] += 1
+                if answer.status == 200:
+                    seen[f"version {json.loads(body)['version']}"] += 1
+            except (OSError, http.client.HTTPException) as error:
+                seen[f"failed: {error!r}"] += 1
+                line.close()
+            if not keep:
+                line.close()
+            time.sleep(0.005)
+
+    threads = [threading.Thread(target=ask, kwargs={"keep": keep}) for keep in (True, False)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def failures(seen: Counter[str]) -> dict[str, int]:
+    return {
+        key: count for key, count in seen.items() if key != "200" and not key.startswith("version")
+    }
+
+
+def test_from_deploy_to_destroy(place: Place) -> None:
+    target, smoke = place.target, [{"a": 1}]
+    assert target.observe("loans") is None
+    running = target.deploy("loans", place.release(1), smoke)
+    assert (running.status, running.version, running.differs) == ("serving", 1, ())
+    assert place.get()[0] == 200
+
+    with load(place) as seen:
+        target.deploy("loans", place.release(2, 2), smoke)
+    assert failures(seen) == {}
+    assert seen["version 1"] and seen["version 2"]
+    assert '"version": 2' in place.get()[1]
+
+    with load(place) as seen:
+        broken = place.release(3, 3, "raise SystemExit('no model')\n")
+        with pytest.raises(RolledBack, match="ended by itself") as caught:
+            target.deploy("loans", broken, smoke)
+    assert "no model" in caught.value.message
+    assert failures(seen) == {}
+    running = target.observe("loans")
+    assert (running.status, running.version, running.differs) == ("serving", 2, ())
+
+    with pytest.raises(MlspecError, match="a later apply"):
+        target.deploy("loans", place.release(1, 1), smoke)
+
+    name = f"test{place.port}-edge-loans-green-1"
+    about = json.loads(podman("inspect", name))[0]
+    assert about["Config"]["User"] == "10001:10001"
+    assert about["HostConfig"]["ReadonlyRootfs"]
+    assert about["EffectiveCaps"] in (None, [])
+    podman("rm", "--force", name)
+    running = target.observe("loans")
+    assert running.differs == (("green-1", "container", None),)
+    target.deploy("loans", place.release(2, 4), smoke)
+    assert target.observe("loans").differs == ()
+
+    target.stop("loans")
+    assert target.observe("loans").status == "stopped"
+    with pytest.raises(OSError):
+        place.get()
+    assert target.start("loans").status == "serving"
+    assert place.get()[0] == 200
+    assert any("Uvicorn running" in path.read_text() for path in target.logs("loans"))
+
+    target.rename("loans", "credit")
+    assert target.observe("loans") is None
+    assert place.get()[0] == 200
+    target.rename("credit", "loans")
