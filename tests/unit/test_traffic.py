@@ -43,7 +43,7 @@ def serve() -> Iterator[Callable[[Answer], Load]]:
     def start(answer: Answer) -> Load:
         threading.Thread(target=accept, args=(answer,), daemon=True).start()
         port = listener.getsockname()[1]
-        return Load("127.0.0.1", port, "/predict", '{"rows":[]}', {"x-y": "z"}, 2, 0.2, 0.0)
+        return Load("127.0.0.1", port, "/predict", '{"rows":[]}', {"x-y": "z"}, 2, 0.5, 0.0)
 
     yield start
     listener.shutdown(socket.SHUT_RDWR)
@@ -58,7 +58,7 @@ def test_a_good_service(serve: Callable[[Answer], Load]) -> None:
         return GOOD
 
     found = measure(serve(answer))
-    assert found.requests == len(seen) > 2
+    assert found.requests == len(seen) >= 2
     assert found.statuses == {"200": found.requests}
     assert found.errors == 0
     assert found.p50 is not None and found.p99 is not None and found.longest is not None

@@ -93,7 +93,7 @@ def test_a_body_that_looks_like_an_offer_stays_as_it_is() -> None:
 
 
 def test_a_head_that_does_not_end_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(edge, "HEAD_SECONDS", 0.3)
     never = lambda _said: False  # noqa: E731
     assert exchange(until=never) == b""
     assert exchange(b"POST /a HTTP/1.1\r\n", until=never) == b""
@@ -103,9 +103,9 @@ def test_a_head_that_does_not_end_is_closed(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_slow_body_is_not_a_slow_head(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(edge, "HEAD_SECONDS", 0.3)
     head = b"POST /a HTTP/1.1\r\ncontent-length: 2\r\n\r\n"
-    assert exchange(head + b"x", b"y", pause=0.3).endswith(b"/a xy")
+    assert exchange(head + b"x", b"y", pause=0.6).endswith(b"/a xy")
 
 
 def test_a_head_that_is_too_large_is_told_so() -> None:

@@ -51,11 +51,11 @@ async def front(tmp_path: Path, service: Service | None) -> AsyncIterator[int]:
 
 async def ask(port: int, *parts: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    for part in parts:
-        writer.write(part)
-        await writer.drain()
-        await asyncio.sleep(0.01)
     try:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0.01)
         return await asyncio.wait_for(reader.read(), 30)
     except ConnectionError:
         return b""
