@@ -14,9 +14,9 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from itertools import chain
 from pathlib import Path
 
 RECEIVED = 256 * 2**10
@@ -213,21 +213,34 @@ def _cpu_seconds(processes: Sequence[int]) -> float | None:
         return None
     ticks = 0
     try:
-        for process in chain.from_iterable(map(_family, processes)):
-            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
+        for process in processes:
+            ticks += _ticks(process)
+            for child in _below(process):
+                with suppress(OSError):  # one that ended just now
+                    ticks += _ticks(child)
     except (OSError, ValueError, IndexError):
         return None
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _family(process: int) -> list[int]:
-    """A process and those below it."""
-    found = [process]
+def _ticks(process: int) -> int:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def _below(process: int) -> Iterator[int]:
+    """The processes that one started, and those that these did; `OSError` if nobody tells."""
     for task in Path(f"/proc/{process}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += _family(int(child))
-    return found
+        try:
+            children = (task / "children").read_text().split()
+        except OSError:
+            if task.exists():
+                raise
+            continue  # a thread that ended just now
+        for child in map(int, children):
+            yield child
+            with suppress(OSError):
+                yield from _below(child)
 
 
 def main() -> None:
