@@ -91,8 +91,11 @@ class Workload:
 
 
 def stack_name(project: str, target: str, deployment: str) -> str:
-    """What a deployment's network is called, and its containers begin with."""
-    return f"{project}-{target}-{deployment}"
+    """What a deployment's network is called, and its containers begin with.
+
+    No name has two hyphens in a row, so none of three others comes to the same.
+    """
+    return f"{project}--{target}--{deployment}"
 
 
 def copies_of(settings: Mapping[str, Any]) -> int:
