@@ -93,9 +93,9 @@ class Workload:
 def stack_name(project: str, target: str, deployment: str) -> str:
     """What a deployment's network is called, and its containers begin with.
 
-    No name has two hyphens in a row, so none of three others comes to the same.
+    No name of the spec has an underscore, so no three others come to the same.
     """
-    return f"{project}--{target}--{deployment}"
+    return f"{project}_{target}_{deployment}"
 
 
 def copies_of(settings: Mapping[str, Any]) -> int:

@@ -191,7 +191,7 @@ def test_from_deploy_to_destroy(place: Place) -> None:
     with pytest.raises(MlspecError, match="a later apply"):
         target.deploy("loans", place.release(1, 1), smoke)
 
-    name = f"test{place.port}--edge--loans-green-1"
+    name = f"test{place.port}_edge_loans-green-1"
     about = json.loads(podman("inspect", name))[0]
     assert about["Config"]["User"] == "10001:10001"
     assert about["HostConfig"]["ReadonlyRootfs"]
