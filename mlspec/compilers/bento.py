@@ -25,13 +25,17 @@ TESTED = {
     "catboost": "1.2.10",
     "httptools": "0.9.0",
     "joblib": "1.6.0",
+    "keras": "3.15.1",
     "lightgbm": "4.7.0",
     "msgspec": "0.22.0",
     "numpy": "2.4.6",
     "onnxruntime": "1.31.1",
     "pandas": "3.1.1",
+    "safetensors": "0.8.0",
     "scikit-learn": "1.9.1",
     "skops": "0.16.0",
+    "torch": "2.13.0",
+    "transformers": "5.17.0",
     "uvicorn": "0.54.0",
     "uvloop": "0.23.0",
     "xgboost-cpu": "3.2.0",
@@ -46,16 +50,25 @@ RUNTIMES = {
 PACKAGES = {
     "catboost": ("catboost", "numpy"),
     "joblib": ("joblib", "numpy", "scikit-learn"),
+    "keras": ("keras", "numpy", "torch"),
     "lightgbm": ("lightgbm", "numpy"),
     "onnx": ("numpy", "onnxruntime"),
     "python": ("numpy",),
+    "pytorch": ("numpy", "torch"),
+    "safetensors": ("numpy", "safetensors", "torch"),
     "skops": ("numpy", "scikit-learn", "skops"),
+    "torchscript": ("numpy", "torch"),
+    "transformers": ("numpy", "torch", "transformers"),
     "xgboost": ("numpy", "xgboost-cpu"),
 }
 OPTIONAL = {"skops": ("pandas",)}
 """What a service uses if it is there; taken along if the user pins it."""
-OF_THE_USER = ("joblib", "python")
+OF_THE_USER = ("joblib", "python", "safetensors")
 """Formats that may need anything: all that the user pins is taken along."""
+FOLDERS = ("python", "transformers")
+"""Formats whose artifact may be a folder."""
+OWN_CODE = ("python", "safetensors")
+"""Formats that have a class of the user's."""
 INSTEAD = {"xgboost-cpu": "xgboost"}
 """Packages of one module; the first is smaller, the second is taken if the user pins it."""
 
@@ -138,10 +151,14 @@ def _pins(packages: Sequence[str], kind: str, pinned: Mapping[str, str]) -> list
 
 def _bentofile(owner: str, name: str, kind: str, model_file: str, pins: list[str]) -> str:
     include = ["service.py", "requirements.txt", "model/model.json", f"model/{model_file}"]
+    if kind in FOLDERS:
+        include.append(f"{include[-1]}/**")
+    if kind in OWN_CODE:
+        include.append("code/**")
     content = {
         "service": "service:Predictor",
         "name": name,
-        "include": [*include, f"{include[-1]}/**", "code/**"] if kind == "python" else include,
+        "include": include,
         # Not `requirements_txt`: BentoML does not read it in a path with a hidden folder.
         "python": {"packages": pins, "lock_packages": False},
     }

@@ -44,18 +44,14 @@ def inspect_declared(
     path = root / artifact.path
     if artifact.format == "joblib":
         return inspect_artifact(path, "joblib", python, {"trusted": artifact.trusted or ""})
+    options: dict[str, Any] = {"columns": dict(artifact.columns)} if artifact.columns else {}
     if artifact.class_ is None:
-        options = {"columns": dict(artifact.columns)} if artifact.columns else {}
         return inspect_artifact(path, artifact.format, python, options)
     with tempfile.TemporaryDirectory(prefix="mlspec-") as folder:
         for name in code:
             (place := Path(folder, name)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(root / name, place)
-        options = {
-            "class_name": artifact.class_,
-            "code": folder,
-            "columns": dict(artifact.columns),
-        }
+        options |= {"class_name": artifact.class_, "code": folder}
         if artifact.format == "python":
             options |= {"framed": artifact.input == "frame", "example": dict(artifact.example)}
         return inspect_artifact(path, artifact.format, python, options)

@@ -21,21 +21,31 @@ MEMORY = 8 * 2**30
 MAX_COLUMNS = 4096
 PACKAGES = {
     "catboost": "catboost",
+    "h5py": "'mlspec[keras]'",
+    "keras": "'mlspec[keras]'",
     "lightgbm": "lightgbm",
     "onnxmltools": "'mlspec[convert]'",
     "pandas": "pandas",
+    "safetensors": "'mlspec[torch]'",
     "skl2onnx": "'mlspec[convert]'",
+    "torch": "'mlspec[torch]'",
+    "transformers": "'mlspec[transformers]'",
     "xgboost": "xgboost-cpu",
 }
 """What brings a module, where that is not with mlspec."""
 HOW_TO_SAVE = {
     "catboost": "write it with model.save_model(path)",
+    "keras": "write it with model.save(path), to a path that ends in .keras",
     "lightgbm": "write it with booster_.save_model(path)",
+    "pytorch": "write it with torch.export.save(torch.export.export(model, ...), path)",
+    "safetensors": "write it with safetensors.torch.save_file(model.state_dict(), path)",
+    "torchscript": "write it with torch.jit.script(model).save(path)",
+    "transformers": "write it with pipeline.save_pretrained(folder)",
     "xgboost": "write it with model.save_model(path), to a path that ends in .ubj or .json",
 }
 """Where a pickle was written and the framework has a format of its own."""
-UNCHECKED = ("joblib", "python")
-"""Formats whose bytes are whatever they are; that of `joblib` is known to be a pickle."""
+UNCHECKED = ("joblib", "python", "transformers")
+"""Formats whose bytes are whatever they are, or of a folder; `joblib` is known to be a pickle."""
 PICKLE_HEADS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 

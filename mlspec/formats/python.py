@@ -33,10 +33,11 @@ def read_signature(
 
     `code` is the folder that its modules are imported from; `framed` if it takes data frames.
     """
-    predictor = _make(path, class_name, code)
+    kind = find_class(class_name, code)
+    predictor = call(class_name, "__init__", lambda: kind(str(path)))
     said: Mapping[str, Any] = {}
     if not columns and callable(getattr(predictor, "signature", None)):
-        said = _call(class_name, "signature", predictor.signature)
+        said = call(class_name, "signature", predictor.signature)
         if not isinstance(said, Mapping):
             raise Unservable(f"{class_name}.signature() is not a dict", FIXED)
     columns = dict(columns or said.get("columns") or {})
@@ -55,7 +56,8 @@ def read_signature(
     }
 
 
-def _make(path: Path, class_name: str, code: str) -> Any:
+def find_class(class_name: str, code: str) -> Any:
+    """What makes a predictor or a module; `Unservable` if it is not there or not imported."""
     module_name, _, name = class_name.partition(":")
     sys.path[:0] = [code, f"{code}/src"]
     try:
@@ -71,7 +73,7 @@ def _make(path: Path, class_name: str, code: str) -> Any:
     kind = getattr(module, name, None)
     if not callable(kind):
         raise Unservable(f"{module_name} has no {name}", FIXED)
-    return _call(class_name, "__init__", lambda: kind(str(path)))
+    return kind
 
 
 def _check(class_name: str, columns: Mapping[str, Any]) -> None:
@@ -97,14 +99,15 @@ def _try_outputs(
         rows = DataFrame(rows)
     if not callable(getattr(predictor, "predict", None)):
         raise Unservable(f"{class_name} has no method predict", FIXED)
-    predictions = _call(class_name, "predict", lambda: predictor.predict(rows))
+    predictions = call(class_name, "predict", lambda: predictor.predict(rows))
     probabilities = None
     if callable(getattr(predictor, "predict_proba", None)):
-        probabilities = _call(class_name, "predict_proba", lambda: predictor.predict_proba(rows))
+        probabilities = call(class_name, "predict_proba", lambda: predictor.predict_proba(rows))
     return describe_outputs(predictions, probabilities)
 
 
-def _call(class_name: str, method: str, function: Any) -> Any:
+def call(class_name: str, method: str, function: Any) -> Any:
+    """What a function of the user's returns; `Unservable` with what it raised."""
     try:
         return function()
     except Exception as error:  # whatever the user's code raises

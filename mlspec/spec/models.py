@@ -162,19 +162,34 @@ class Artifact(Section):
     """The file that is registered and served."""
 
     path: RepositoryPath
-    format: Literal["catboost", "joblib", "lightgbm", "onnx", "python", "skops", "xgboost"]
+    format: Literal[
+        "catboost",
+        "joblib",
+        "keras",
+        "lightgbm",
+        "onnx",
+        "python",
+        "pytorch",
+        "safetensors",
+        "skops",
+        "torchscript",
+        "transformers",
+        "xgboost",
+    ]
     trusted: str | None = None
     """Of `joblib`: why this file may be loaded, though it can run any code when it is."""
     class_: str | None = Field(default=None, alias="class")
-    """Of `python`: what answers, as package.module:Class; made with the path of the artifact."""
+    """Of `python`: what answers, as package.module:Class; made with the path of the artifact. Of
+    `safetensors`: the module of PyTorch that the weights are of."""
     code: tuple[RepositoryPath, ...] = ()
-    """Of `python`: code that no import of the class leads to."""
+    """Of a class: code that no import of it leads to."""
     input: Literal["rows", "frame"] = "rows"
     """Of `python`: what `predict` takes, a list of dicts or a data frame of pandas."""
     columns: Mapping[str, Literal["number", "integer", "string", "boolean"]] = Field(
         default_factory=dict
     )
-    """Of `python`: what a row has; without it the class has a `signature`."""
+    """What a row has. Of `python`, where the class has no `signature`; of models of tensors, where
+    the file does not name its columns."""
     example: Mapping[str, Any] = Field(default_factory=dict)
     """Of `python`: a row that the class can answer; without it zeros and empty texts."""
 

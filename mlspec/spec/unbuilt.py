@@ -27,10 +27,7 @@ KEYS: tuple[str, ...] = (
 
 VALUES: dict[str, frozenset[str]] = {
     "targets.*.kind": frozenset({"bentocloud", "sagemaker", "ssh"}),
-    "models.*.artifact.format": frozenset(
-        {"keras", "pickle", "pytorch", "safetensors", "tensorflow", "torchscript"}
-        | {"transformers"}
-    ),
+    "models.*.artifact.format": frozenset({"pickle", "tensorflow"}),
     "models.*.gates.*.against": frozenset({"baseline"}),
 }
 """Values, by the path of their key."""

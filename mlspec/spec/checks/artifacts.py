@@ -13,14 +13,14 @@ _CLASS = re.compile(r"(?!\d)\w+(?:\.(?!\d)\w+)*:(?!\d)\w+", re.ASCII)
 _TAKEN = frozenset({"bentoml", "mlspec", "msgspec", "numpy", "service", "uvicorn"})
 """Modules that a service has already: another of the same name would never be imported."""
 _OWN = {
-    "trusted": "joblib",
-    "class": "python",
-    "code": "python",
-    "input": "python",
-    "columns": "python",
-    "example": "python",
+    "trusted": ("joblib",),
+    "class": ("python", "safetensors"),
+    "code": ("python", "safetensors"),
+    "input": ("python",),
+    "columns": ("python", "keras", "pytorch", "safetensors", "torchscript"),
+    "example": ("python",),
 }
-"""Keys that one format alone has."""
+"""Keys that some formats alone have."""
 
 
 def check_model(name: str, model: Model) -> Iterator[Problem]:
@@ -29,15 +29,15 @@ def check_model(name: str, model: Model) -> Iterator[Problem]:
         return
     artifact, at = model.artifact, ("models", name, "artifact")
     given = artifact.model_fields_set
-    for key, format_ in _OWN.items():
-        if artifact.format != format_ and ("class_" if key == "class" else key) in given:
+    for key, formats in _OWN.items():
+        if artifact.format not in formats and ("class_" if key == "class" else key) in given:
             message = f"`{key}` says nothing about an artifact of the format {artifact.format}"
-            hint = f"remove it; it belongs to `format: {format_}`"
+            hint = f"remove it; it belongs to `format: {'`, `'.join(formats)}`"
             yield Problem("MLS091", (*at, key), message, hint, on_key=True)
     match artifact.format:
         case "joblib":
             yield from _trusted(artifact, at)
-        case "python":
+        case "python" | "safetensors":
             yield from _class(artifact, at)
 
 
@@ -52,7 +52,8 @@ def _trusted(artifact: Artifact, at: Path) -> Iterator[Problem]:
 
 
 def _class(artifact: Artifact, at: Path) -> Iterator[Problem]:
-    hint = "write the module and the class in it, such as risk.serving:Predictor"
+    name = "Predictor" if artifact.format == "python" else "Network"
+    hint = f"write the module and the class in it, such as risk.serving:{name}"
     if artifact.class_ is None:
         message = "`class` is missing: it says what answers with the artifact"
         yield Problem("MLS011", (*at, "class"), message, hint)
