@@ -82,10 +82,13 @@ class Place:
         self.port = port
         self.target: Any = make_target(root, "edge", kind="compose", port=port, place=self.place)
 
-    def release(self, version: int, token: int = 1, service: str = "", **more: Any) -> Release:
+    def release(
+        self, version: int, token: int = 1, service: str = "", power: float = 0, **more: Any
+    ) -> Release:
         source = self.root / "releases" / str(version) / "src"
         (source / "model").mkdir(parents=True, exist_ok=True)
-        behaviour = {"version": version, "errors": 0, "yes": 0.5, "sleep": 0, "dies": 0, "power": 0}
+        behaviour = {"errors": 0, "yes": 0.5, "sleep": 0, "dies": 0}
+        behaviour |= {"version": version, "power": power}
         (source / "behaviour.json").write_text(json.dumps(behaviour))
         (source / "service.py").write_text(service or SERVICE.read_text())
         (source / "requirements.txt").write_text("uvicorn==0.38.0\n")
@@ -160,6 +163,13 @@ def load(place: Place) -> Iterator[Counter[str]]:
             thread.join()
 
 
+def wait(check: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 def failures(seen: Counter[str]) -> dict[str, int]:
     return {
         key: count for key, count in seen.items() if key != "200" and not key.startswith("version")
@@ -214,3 +224,26 @@ def test_from_deploy_to_destroy(place: Place) -> None:
     assert target.observe("loans") is None
     assert place.get()[0] == 200
     target.rename("credit", "loans")
+
+
+def test_a_canary_gets_its_share_and_goes_back(place: Place) -> None:
+    target, capture = place.target, {"capture": {"sample": 1.0}}
+    target.deploy("loans", place.release(1, power=1, **capture), [])
+    with load(place) as seen:
+        candidate = place.release(2, 2, power=1, **capture)
+        with target.try_out("loans", candidate, [{"a": 1}], splits=True) as trial:
+            before = trial.read()
+            trial.weigh(0.5)
+            wait(lambda: seen["version 2"] >= 50)
+            reading = trial.read()
+            assert reading.trouble == ""
+            assert reading.candidate.since(before.candidate).requests[200] >= 50
+            assert reading.champion.since(before.champion).requests[200] >= 25
+            trial.abort()
+    assert failures(seen) == {}
+    running = target.observe("loans")
+    assert (running.version, running.differs) == (1, ())
+    name = f"test{place.port}_edge_loans"
+    code = "import os; print(sorted(os.listdir('/captures')), len(os.listdir('/captures/blue-1')))"
+    told = podman("exec", f"{name}-blue-1", "/opt/service/bin/python", "-c", code)
+    assert told.strip() == "['blue-1', 'green-1'] 1"
