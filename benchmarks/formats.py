@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,21 @@ class Predictor:
         shares = 1 / (1 + numpy.exp(-scores))
         return numpy.column_stack([1 - shares, shares])
 """
+OWN_NETWORK = """
+import torch
+
+
+class Network(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Sequential(
+            torch.nn.LayerNorm(30), torch.nn.Linear(30, 64), torch.nn.ReLU(), torch.nn.Linear(64, 1)
+        )
+
+    def forward(self, rows):
+        return torch.sigmoid(self.body(rows))
+"""
+WORDS = ("radius", "texture", "smooth", "rough", "large", "small", "even", "odd")
 PROGRAM = """
 import json, sys, time, warnings
 warnings.simplefilter("ignore")
@@ -126,7 +142,8 @@ def _measure(case: Case, root: Path) -> tuple[float, float, float, float]:
     described = {"model": "m", "version": 1, "signature": signature}
     (place / "model/model.json").write_text(json.dumps(described), encoding="utf-8")
     path = case.artifact.path
-    shutil.copyfile(root / path, place / "model" / artifact_name(path))
+    copy = shutil.copytree if (root / path).is_dir() else shutil.copyfile
+    copy(root / path, place / "model" / artifact_name(path))
     for name in case.code:
         (place / "code").mkdir(exist_ok=True)
         shutil.copyfile(root / name, place / "code" / name)
@@ -192,6 +209,123 @@ def _cases() -> Iterator[Case]:
             yield _booster(kind, classes, f"{TREES} trees, breast cancer", data)
             numbers.fit(ages, progress)
             yield _booster(kind, numbers, f"{TREES} trees, diabetes", ages)
+    if importlib.util.find_spec("torch") is not None:
+        yield from _networks(data)
+    if importlib.util.find_spec("keras") is not None:
+        yield _keras(data)
+    if importlib.util.find_spec("transformers") is not None:
+        yield _transformers(data)
+
+
+def _networks(data: Any) -> Iterator[Case]:
+    """A network of PyTorch, in each of the forms that it can be kept in."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.manual_seed(7)
+    folder = Path(tempfile.mkdtemp(prefix="mlspec-formats-"))
+    (folder / "network.py").write_text(OWN_NETWORK)  # TorchScript reads the source
+    spec = importlib.util.spec_from_file_location("network", folder / "network.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    network = module.Network().eval()
+    width = data.shape[1]
+
+    def predict(table: Any) -> Any:
+        with torch.inference_mode():
+            return network(torch.tensor(table.to_numpy(numpy.float32))).numpy()
+
+    def export(root: Path) -> None:
+        free = ({0: torch.export.Dim.DYNAMIC},)
+        rows = (torch.zeros(2, width),)
+        program = torch.export.export(network, rows, dynamic_shapes=free)
+        torch.export.save(program, root / "m.pt2")
+
+    def write_weights(root: Path) -> None:
+        from safetensors.torch import save_file
+
+        (root / "network.py").write_text(OWN_NETWORK)
+        save_file(network.state_dict(), root / "m.safetensors")
+
+    forms: tuple[tuple[str, str, Callable[[Path], object]], ...] = (
+        ("torchscript", "m.pt", lambda root: torch.jit.script(network).save(root / "m.pt")),
+        ("pytorch", "m.pt2", export),
+        ("safetensors", "m.safetensors", write_weights),
+    )
+    for kind, path, write in forms:
+        own = kind == "safetensors"
+        declared = {"path": path, "format": kind, "columns": dict.fromkeys(data, "number")}
+        declared |= {"class": "network:Network"} if own else {}
+        artifact = Artifact.model_validate(declared)
+        code = ("network.py",) if own else ()
+        yield Case(artifact, "64 hidden units, breast cancer", data, write, predict, None, code)
+    shutil.rmtree(folder)
+
+
+def _keras(data: Any) -> Case:
+    os.environ["KERAS_BACKEND"] = "torch"
+    import keras
+
+    keras.utils.set_random_seed(7)
+    inputs = keras.Input((data.shape[1],))
+    hidden = keras.layers.Dense(64, "relu")(keras.layers.LayerNormalization()(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(1, "sigmoid")(hidden))
+    return Case(
+        Artifact(path="m.keras", format="keras", columns=dict.fromkeys(data, "number")),
+        "64 hidden units, breast cancer",
+        data,
+        lambda root: model.save(root / "m.keras"),
+        lambda table: model.predict(table.to_numpy(), batch_size=len(table), verbose=0),
+    )
+
+
+def _transformers(data: Any) -> Case:
+    """A small BERT that has learned nothing; texts are made of the rows of the data set."""
+    import pandas
+    import torch
+    import transformers
+
+    torch.manual_seed(7)
+    high = data > data.median()
+    words = [[WORDS[place % 8] for place in numpy.flatnonzero(row)] for row in high.to_numpy()]
+    special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    with tempfile.TemporaryDirectory(prefix="mlspec-formats-") as folder:
+        Path(folder, "vocab.txt").write_text("\n".join([*special, *WORDS]))
+        tokenizer = transformers.BertTokenizerFast(f"{folder}/vocab.txt", model_max_length=64)
+    config = transformers.BertConfig(
+        vocab_size=len(special) + len(WORDS),
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        id2label={0: "benign", 1: "malignant"},
+        label2id={"benign": 0, "malignant": 1},
+    )
+    model = transformers.BertForSequenceClassification(config).eval()
+    pipeline = transformers.pipeline(
+        "text-classification", model=model, tokenizer=tokenizer, device="cpu"
+    )
+    kept: list[Any] = []
+
+    def predict(table: Any) -> Any:
+        kept[:] = pipeline(table["text"].tolist(), top_k=None)
+        return numpy.array([row[0]["label"] for row in kept])
+
+    def probabilities(_: Any) -> Any:
+        """Of the call before: the pipeline gives both at once."""
+        by_label = [{each["label"]: each["score"] for each in row} for row in kept]
+        return numpy.array([[row["benign"], row["malignant"]] for row in by_label])
+
+    return Case(
+        Artifact(path="m", format="transformers"),
+        "BERT of 2 layers of 128, texts of 17 words",
+        pandas.DataFrame({"text": [" ".join(row) for row in words]}),
+        lambda root: pipeline.save_pretrained(root / "m"),
+        predict,
+        probabilities,
+    )
 
 
 def _estimators(pipeline: Any, title: str, data: Any) -> Iterator[Case]:

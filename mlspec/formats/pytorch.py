@@ -36,7 +36,7 @@ _CONFIGS = {
     "data/constants/model_constants_config.json": "tensor_",
 }
 _OPERATORS = re.compile(
-    r"torch\.ops\.(aten|prims)\.\w+(\.\w+)?|torch\.sym_\w+|math\.\w+"
+    r"torch\.ops\.(aten|prims)\.(?!from_file|save)\w+(\.\w+)?|torch\.sym_\w+|math\.\w+"
     r"|_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|pow|neg|eq|ne|lt|le|gt|ge|and_|or_)"
 )
 _FORMULA = (

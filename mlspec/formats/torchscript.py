@@ -7,6 +7,7 @@ their names that was saved with it, `_extra_files={"columns": json.dumps(names)}
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from mlspec.formats.tensors import (
 
 KIND = "a TorchScript model"
 SAVE = HOW_TO_SAVE["torchscript"]
+WITHOUT = "script a model that only calculates"
+_FILES = re.compile(rb"\b(?:torch|aten)\.(?:from_file|save|load)\b")
 
 
 def read_signature(path: Path, *, columns: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -36,6 +39,10 @@ def read_signature(path: Path, *, columns: Mapping[str, str] | None = None) -> d
             if "data.pkl" in members:
                 raise Unservable("is a pickle of torch.save, which can run any code", SAVE)
             raise Unservable(f"is not {KIND}", SAVE)
+        for name, whole in members.items():
+            if name.startswith("code/") and (call := _FILES.search(archive.read(whole))):
+                said = call[0].decode(errors="replace")
+                raise Unservable(f"calls {said}, which reads or writes files", WITHOUT)
         kept = members.get("extra/columns")
         names = archive.read(kept).decode(errors="replace") if kept else None
     found = take_columns(columns or {}, names, None)

@@ -253,6 +253,10 @@ def write_program(path, node=None, config=None, more=()):
     ("change", "said"),
     [
         ({"node": {"target": "torch.hub.load"}}, "calls torch.hub.load, which is no operator"),
+        (
+            {"node": {"target": "torch.ops.aten.from_file.default"}},
+            "calls torch.ops.aten.from_file",
+        ),
         ({"node": {"target": "_operator.methodcaller"}}, "calls _operator.methodcaller"),
         ({"node": {"expr_str": "__import__('os')"}}, "has a size that is no formula"),
         ({"node": {"expr_str": "Poly('exec')"}}, "has a size that is no formula"),
@@ -309,6 +313,16 @@ def test_each_form_is_told_from_the_other(tmp_path):
     with pytest.raises(MlspecError, match="is a TorchScript model") as caught:
         inspect_artifact(path, "pytorch")
     assert caught.value.hint == "write `format: torchscript`"
+
+
+@pytest.mark.parametrize("call", ["torch.save(rows, 'x')", "ops.aten.from_file('/etc/passwd')"])
+def test_scripts_that_touch_files_are_refused(tmp_path, call):
+    path = tmp_path / "m.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("m/constants.pkl", "")
+        archive.writestr("m/code/__torch__.py", f"  def forward(self, rows):\n    {call}\n")
+    with pytest.raises(MlspecError, match="reads or writes files"):
+        inspect_artifact(path, "torchscript")
 
 
 def test_files_of_one_name_are_refused(tmp_path):
