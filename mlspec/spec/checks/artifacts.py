@@ -32,7 +32,8 @@ def check_model(name: str, model: Model) -> Iterator[Problem]:
     for key, formats in _OWN.items():
         if artifact.format not in formats and ("class_" if key == "class" else key) in given:
             message = f"`{key}` says nothing about an artifact of the format {artifact.format}"
-            hint = f"remove it; it belongs to `format: {'`, `'.join(formats)}`"
+            belongs = " or ".join(f"`format: {each}`" for each in formats)
+            hint = f"remove it; it belongs to {belongs}"
             yield Problem("MLS091", (*at, key), message, hint, on_key=True)
     match artifact.format:
         case "joblib":
