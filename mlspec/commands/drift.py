@@ -88,8 +88,8 @@ def _render(console: Console, found: Sequence[Drift]) -> None:
                 console.say(f"      {escape(_told(change))}")
             console.say(f"      {each.mend.value}: {escape(each.command)}")
     console.say(f"{counted(len(found), 'drift')}." if found else "No drift.")
-    if any(each.mend is Mend.REDEPLOY and each.changes for each in found):
-        console.note("`mlspec drift --adopt` takes what is live into the spec instead.")
+    if any(each.mend in (Mend.REDEPLOY, Mend.REGENERATE) for each in found):
+        console.note("`mlspec drift --adopt` shows what of it the spec can take instead.")
 
 
 def _told(change: FieldChange) -> str:
