@@ -105,6 +105,15 @@ def unusable(error: OSError) -> MlspecError:
     return MlspecError(f"cannot use {os.fsdecode(error.filename)}: {reason}")
 
 
+def why_not_started(program: str, error: OSError) -> str:
+    """What the system refused of a start, and of which file if it is not the program's."""
+    where = "" if error.filename is None else os.fsdecode(error.filename)
+    reason = error.strerror or str(error)
+    if where and where != program:
+        reason = f"cannot use {where}: {reason}"
+    return f"cannot start {program}: {reason}"
+
+
 class SpecError(MlspecError):
     """The spec, or a file it names, has problems; all that were found are in `diagnostics`."""
 

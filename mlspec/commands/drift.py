@@ -8,7 +8,7 @@ from typing import Any
 
 from mlspec.errors import ExitCode, RemoteUnreachable
 from mlspec.plan import FieldChange
-from mlspec.planner.drift import Drift, Reading
+from mlspec.planner.drift import Drift, Mend, Reading
 from mlspec.reconcile import Project, open_project
 from mlspec.render.alike import counted
 from mlspec.render.console import Console
@@ -94,6 +94,8 @@ def _render(console: Console, found: Sequence[Drift]) -> None:
                 console.say(f"      {escape(_told(change))}")
             console.say(f"      {each.mend.value}: {escape(each.command)}")
     console.say(f"{counted(len(found), 'drift')}." if found else "No drift.")
+    if any(each.mend in (Mend.REDEPLOY, Mend.REGENERATE) for each in found):
+        console.note("`mlspec drift --adopt` shows what of it the spec can take instead.")
 
 
 def _told(change: FieldChange) -> str:

@@ -9,7 +9,7 @@ from mlspec.atomic import write_atomic
 from mlspec.commands.failures import load_failures
 from mlspec.commands.saved import render_saved
 from mlspec.errors import ExitCode
-from mlspec.planner import Leave
+from mlspec.planner import Leave, deleted
 from mlspec.reconcile import open_project
 from mlspec.render.console import Console
 from mlspec.render.plan_text import render_plan
@@ -38,6 +38,8 @@ def plan(
         console.say_json(made.as_dict())
     else:
         console.say(render_plan(made, console.style, explain=explain, failed=failed))
+        if deleted(made):
+            console.note("What is to be deleted needs leave: `mlspec apply --allow-delete`.")
         if out is not None:
             console.note(f"Saved to {out}; `mlspec apply {out}` does exactly this.")
     return ExitCode.CHANGES if detailed_exitcode and not made.empty else ExitCode.OK

@@ -23,7 +23,7 @@ from mlspec.dvc.commit import Digest
 from mlspec.dvc.direct import Direct
 from mlspec.dvc.locking import Busy
 from mlspec.dvc.settings import Unusual
-from mlspec.errors import Locked, MlspecError, RemoteUnreachable
+from mlspec.errors import Locked, MlspecError, RemoteUnreachable, why_not_started
 
 LOG = Path(".mlspec", "logs", "dvc.log")
 FAREWELL = 4.0
@@ -235,7 +235,7 @@ class Dvc:
                         encoding="utf-8",
                     )
             except OSError as error:
-                raise MlspecError(f"cannot start DVC: {error.strerror}") from error
+                raise MlspecError(why_not_started("DVC", error)) from error
         return self._process
 
 

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import IO
 
 from mlspec.children import withhold_credentials
-from mlspec.errors import MlspecError
+from mlspec.errors import MlspecError, why_not_started
 from mlspec.executors import Cause, Job, Outcome, Stop
 from mlspec.executors.capacity import Machine, memory_groups
 from mlspec.executors.devices import Devices
@@ -155,7 +155,7 @@ class _Process:
                 start_new_session=True,
             )
         except OSError as error:
-            raise MlspecError(f"cannot start {arguments[0]}: {error.strerror}") from error
+            raise MlspecError(why_not_started(arguments[0], error)) from error
         assert self._popen.stdout is not None
         self._output = self._popen.stdout
         self._pipe = self._output.fileno()

@@ -118,6 +118,8 @@ class Agent:
         """The exit code of what this round had to leave for later."""
         self._attempted = False
         """Whether this round came to the end of an attempt."""
+        self._spoken = False
+        """Whether this round told anything."""
 
     def once(self) -> int:
         """Go round once; the exit code of what needs attention, 2 for drift that is left."""
@@ -131,6 +133,8 @@ class Agent:
                 data = {"outcome": last.ending.value, "detail": last.detail}
                 self._tell("left", f"{text} without --retry", commit=last.commit, **data)
             return last.exit_code
+        if branch and last and not self._spoken:
+            self._tell("idle", f"nothing is new since {last.commit[:9]}", commit=last.commit)
         return ExitCode.CHANGES if self._board.now.drift else ExitCode.OK
 
     def watch(self) -> None:
@@ -152,7 +156,8 @@ class Agent:
 
     def _round(self) -> tuple[Branch | None, Memory]:
         """Look, then do what is to be done until only observing is left."""
-        began, self._postponed, self._attempted = time.monotonic(), 0, False
+        began, self._postponed = time.monotonic(), 0
+        self._attempted = self._spoken = False
         self._show(working=True, rounds=self._board.now.rounds + 1)
         with closing(Git(self._setting.root)) as git:
             clone = Clone(git, self._setting.remote, self._setting.branch)
@@ -439,6 +444,7 @@ class Agent:
                 self._tell("stopping", f"recording what ended: {', '.join(addresses)}")
 
     def _tell(self, name: str, text: str, **data: Any) -> None:
+        self._spoken = True
         self._on_event(Event(name, text, data))
 
     def _tell_once(self, about: str, state: str, name: str, text: str, **data: Any) -> None:

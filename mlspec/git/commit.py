@@ -36,14 +36,19 @@ def make_commit(git: Git, files: Mapping[str, bytes], message: str) -> str:
 
 
 def make_branch(git: Git, name: str, commit: str, remote: str) -> None:
-    """Have a new branch here and at `remote`; raises if either has one of the name."""
+    """Have a branch here and at `remote`; raises if either has one of the name that lacks merging.
+
+    One whose commits `commit` comes from as well has done its work, and is taken for the new one.
+    """
     ref = f"refs/heads/{name}"
     hint = f"merge or delete it first (git branch -D {name}), or commit here with --here"
-    if git.ref(ref):
-        raise GitError(f"the branch {name} is there already", hint=hint)
-    if why := git.push(remote, commit, ref, expected=""):
+    here, there = git.ref(ref), git.remote_refs(remote, ref).get(ref, "")
+    for former in filter(None, (here, there)):
+        if git.call("merge-base", "--is-ancestor", former, commit).returncode != 0:
+            raise GitError(f"the branch {name} is there already", hint=hint)
+    if why := git.push(remote, commit, ref, expected=there):
         raise GitError(f"{remote} did not take the branch {name}: {why}", hint=hint)
-    if why := git.move_ref(ref, commit, expected=""):
+    if why := git.move_ref(ref, commit, expected=here):
         raise GitError(f"the branch {name} is at {remote} and cannot be made here: {why}")
 
 

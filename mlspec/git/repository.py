@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mlspec.errors import RemoteUnreachable
+from mlspec.errors import RemoteUnreachable, why_not_started
 from mlspec.git.errors import GitError, NotAtomic, hide_password, reason_of
 from mlspec.git.objects import ObjectReader, close_pipes
 from mlspec.git.pack import Packs, make_pack
@@ -165,7 +165,7 @@ class Git:
             hint = "install Git 2.30 or newer and put it on PATH"
             raise GitError("cannot find the program git", hint=hint) from error
         except OSError as error:
-            raise GitError(f"cannot start git: {error.strerror}") from error
+            raise GitError(why_not_started("git", error)) from error
 
     def run(self, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> str:
         """Git's output without the last line end; any exit code but 0 raises."""

@@ -50,6 +50,7 @@ __all__ = [
     "Settled",
     "check_deletes",
     "conclude",
+    "deleted",
     "file_steps",
     "keep_selected",
     "make_destroy_plan",
@@ -249,13 +250,18 @@ def make_destroy_plan(
     return conclude(facts, commit=commit, ledger=ledger)
 
 
-def check_deletes(plan: Plan, spec: Spec, *, allowed: bool, allow_empty: bool) -> None:
-    """Refuse a plan that deletes a deployment or a model, or the last of them, unless allowed."""
-    lost = [
+def deleted(plan: Plan) -> list[str]:
+    """The deployments and models that it deletes, which needs leave."""
+    return [
         step.address
         for step in plan.steps
         if step.action is Action.DELETE and not step.address.startswith("file.")
     ]
+
+
+def check_deletes(plan: Plan, spec: Spec, *, allowed: bool, allow_empty: bool) -> None:
+    """Refuse a plan that deletes a deployment or a model, or the last of them, unless allowed."""
+    lost = deleted(plan)
     kept = spec.models or spec.deployments
     if lost and not kept and not allow_empty:
         raise MlspecError(

@@ -43,7 +43,7 @@ def test_without_a_remote_nothing_is_made_worse(sandbox: Any) -> None:
     before = {path: path.read_bytes() for path in (sandbox.repo / ".git/objects/pack").iterdir()}
     done = sandbox.run(["mlspec", "ledger", "recover", "--yes"])
     if done.returncode == 0:
-        assert "Lost: serials" in done.stdout
+        assert "Lost: " in done.stdout
         assert kinds(sandbox) == set()
     else:
         assert "no good ledger is left" in done.stderr

@@ -60,10 +60,22 @@ def test_a_branch_is_new_here_and_at_the_remote_or_is_not_made(git: Git, tmp_pat
     with pytest.raises(GitError, match="the branch fix is there already"):
         make_branch(git, "fix", other, "origin")
     git.run("update-ref", "-d", "refs/heads/fix")
-    with pytest.raises(GitError, match="origin did not take the branch fix"):
+    with pytest.raises(GitError, match="the branch fix is there already"):
         make_branch(git, "fix", other, "origin")
     assert git.ref("refs/heads/fix") == ""
     assert git.branch() == "main"
+
+
+def test_a_branch_that_was_merged_is_taken_for_the_next(git: Git, tmp_path: Path) -> None:
+    remote = str(tmp_path / "remote.git")
+    git.run("init", "--quiet", "--bare", remote)
+    git.run("remote", "add", "origin", remote)
+    make_branch(git, "fix", make_commit(git, {"a.yaml": b"one\n"}, "x"), "origin")
+    git.run("merge", "--quiet", "fix")
+    other = make_commit(git, {"a.yaml": b"two\n"}, "x")
+    make_branch(git, "fix", other, "origin")
+    assert git.ref("refs/heads/fix") == other
+    assert git.run("ls-remote", "origin", "refs/heads/fix").split()[0] == other
 
 
 def test_a_commit_here_leaves_what_is_staged(git: Git) -> None:

@@ -128,7 +128,7 @@ class Cluster:
     def start(self) -> None:
         place = self.folder / "scheduler.json"
         self._start("scheduler", {}, "--port", "0", "--scheduler-file", str(place))
-        wait_for(place.exists, "the scheduler starts")
+        wait_for(lambda: place.exists() and place.read_text(), "the scheduler starts")
         self.address = json.loads(place.read_text())["address"]
 
     def add(self, name: str, *arguments: str, **extra: str) -> None:
