@@ -15,7 +15,7 @@ EFFECTS = {
     "git.repository.Git.push_together/Popen",
     "ledger.unfinished._write/fsync",
     "ledger.unfinished.at_work/unlink",
-    "providers.deployments._deploy/replace",
+    "providers.rollouts.deploy/replace",
     "providers.files.write_file/replace",
     "dvc.objects.ObjectFolder.flush/replace",
 }

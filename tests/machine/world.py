@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +53,7 @@ from mlspec.providers.local.release import SERVICE_FILES
 from mlspec.providers.local.rundir import list_runs, load_state, run_folder, write_state
 from mlspec.providers.target import Release, Running
 from mlspec.render.console import Console
+from mlspec.spec.models import Artifact
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 PATIENCE = 120
@@ -160,10 +161,11 @@ def _stage_release(
     model_json: Mapping[str, Any],
     settings: Mapping[str, Any],
     commit_time: int,
+    names: Sequence[str] = SERVICE_FILES,
 ) -> Release:
     """As the real one, without a Bento: the folder holds the artifact alone."""
     del commit_time
-    files = {name: (service_dir / name).read_text("utf-8") for name in SERVICE_FILES}
+    files = {name: (service_dir / name).read_text("utf-8") for name in names}
     digest = release_digest(files, settings, model_json["digest"], model_json["version"])
     folder = root / ".mlspec/releases" / digest[:12]
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,9 +183,9 @@ def _stage_release(
     )
 
 
-def _inspect(path: Path, _format: str) -> dict[str, Any]:
+def _inspect(artifact: Artifact, root: Path, _code: object) -> dict[str, Any]:
     """Another `w` in the params is another interface."""
-    return {"columns": [], "w": json.loads(path.read_text())["train"]["w"]}
+    return {"columns": [], "w": json.loads((root / artifact.path).read_text())["train"]["w"]}
 
 
 def _ask(self: dvc_client.Dvc, do: str, **arguments: Any) -> Any:
@@ -228,7 +230,7 @@ def surroundings() -> Iterator[None]:
             patch.setattr(module, "place_of", lambda _: "here")
         patch.setattr(local_client, "LocalTarget", Target)
         patch.setattr(deployments, "stage_release", _stage_release)
-        patch.setattr(models, "inspect_artifact", _inspect)
+        patch.setattr(models, "inspect_declared", _inspect)
         patch.setattr(dvc_client.Dvc, "_ask", _ask)
         patch.setattr(dvc_client.Dvc, "_started", lambda _: None)
         for name in ("dvc", "dvc_data", "dvc_objects"):
