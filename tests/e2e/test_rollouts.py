@@ -184,7 +184,8 @@ def test_a_bad_canary_goes_back(target, tmp_path, behaviour, said):
         assert (state.phase, state.refused) == (Phase.ABORTED, True)
         assert said in state.reason
         settled(target, load, 1)
-    assert load.lost == []
+    # A process that dies may take with it what it was answering; a switch loses nothing.
+    assert len(load.lost) <= 2 * ("dies" in behaviour)
     failed = load.statuses.total() - load.statuses[200]
     assert (failed > 0) == ("errors" in behaviour)
     assert set(load.statuses) <= {200, 500}

@@ -153,7 +153,12 @@ def test_predict_that_is_interrupted_leaves_nothing(project: Project, tmp_path: 
     (data / "rows.csv").write_text("income,age\n" + "70,30\n" * 1_000_000)
     arguments = ("predict", "loans", str(data / "rows.csv"), "--out", str(data / "out.csv"))
     with running(project, *arguments, TMPDIR=str(scratch)) as scoring:
-        wait_for(lambda: any(path.stat().st_size for path in data.glob(".mlspec-*")))
+        wait_for(
+            lambda: (
+                scoring.poll() is not None
+                or any(path.stat().st_size for path in data.glob(".mlspec-*"))
+            )
+        )
         scoring.send_signal(signal.SIGINT)
         _, errors = scoring.communicate(timeout=PATIENCE)
         assert scoring.returncode == 130, errors

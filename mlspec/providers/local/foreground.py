@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -19,6 +20,7 @@ from typing import Any
 from mlspec.errors import Interrupted, MlspecError
 from mlspec.providers.local.client import KEPT_ENVIRONMENT, READY_SECONDS, make_launch
 from mlspec.providers.local.group import Group, Launch, make_environment
+from mlspec.providers.local.rundir import socket_folder
 from mlspec.providers.target import Release
 
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
@@ -72,7 +74,8 @@ async def serve_release(
     }
     # That a worker ended is told here as an error, or was asked for.
     logging.getLogger("mlspec.supervisor").setLevel(logging.CRITICAL)
-    private = folder / "private.sock"
+    sockets = socket_folder(folder)
+    private = sockets / "private.sock"
     with socket.socket() as unused:
         environment = make_environment(launch, metrics, kept)
         group = Group(launch, unused, private, log_file, environment, lambda: None)
@@ -91,6 +94,8 @@ async def serve_release(
                 following.cancel()
         finally:
             await group.end()
+            if sockets != folder:
+                shutil.rmtree(sockets, ignore_errors=True)
 
 
 async def _follow(log_file: Path, start: int, on_line: Callable[[str], None]) -> None:

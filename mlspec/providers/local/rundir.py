@@ -45,15 +45,21 @@ def list_runs(root: Path) -> Iterator[Path]:
 
 def socket_folder(run_dir: Path) -> Path:
     """The run folder, or one with a short name that belongs to this user alone."""
-    if len(os.fsencode(run_dir / "private-00000.sock")) <= MAX_SOCKET_PATH:
+    if _holds_sockets(run_dir):
         return run_dir
-    name = hashlib.sha256(os.fsencode(run_dir)).hexdigest()[:12]
-    folder = Path(tempfile.gettempdir()) / f"mlspec-{os.getuid()}-{name}"
+    name = f"mlspec-{os.getuid()}-{hashlib.sha256(os.fsencode(run_dir)).hexdigest()[:12]}"
+    folder = Path(tempfile.gettempdir()) / name
+    if not _holds_sockets(folder):  # TMPDIR may be long, too
+        folder = Path("/tmp") / name
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if found.st_uid != os.getuid() or found.st_mode & 0o077 or folder.is_symlink():
         raise PermissionError(f"{folder} can be written by others")
     return folder
+
+
+def _holds_sockets(folder: Path) -> bool:
+    return len(os.fsencode(folder / "private-00000.sock")) <= MAX_SOCKET_PATH
 
 
 def log_path(run_dir: Path, release: str) -> Path:
