@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -51,31 +52,45 @@ def test_sockets_are_in_the_run_folder_if_its_path_is_short():
     assert socket_folder(Path("/run/x")) == Path("/run/x")
 
 
+@pytest.fixture
+def short():
+    """A folder whose path leaves room for the name of a socket, wherever the tests run."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="m-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("part", ["long" * 40, "é" * 50])
-def test_sockets_of_a_long_path_are_in_a_private_folder(tmp_path, monkeypatch, part):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    run_dir = tmp_path / part
+def test_sockets_of_a_long_path_are_in_a_private_folder(short, monkeypatch, part):
+    monkeypatch.setattr("tempfile.tempdir", str(short))
+    run_dir = short / part
     folder = socket_folder(run_dir)
-    assert folder.parent == tmp_path
+    assert folder.parent == short
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert folder == socket_folder(run_dir)
-    assert folder != socket_folder(tmp_path / f"{part}2")
+    assert folder != socket_folder(short / f"{part}2")
 
 
-def test_a_folder_that_others_can_write_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    run_dir = tmp_path / ("long" * 40)
+def test_the_folder_of_temporary_files_may_have_a_long_path_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("long" * 40)))
+    folder = socket_folder(tmp_path / ("long" * 40))
+    assert folder.parent == Path("/tmp")
+    folder.rmdir()
+
+
+def test_a_folder_that_others_can_write_is_refused(short, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(short))
+    run_dir = short / ("long" * 40)
     socket_folder(run_dir).chmod(0o777)
     with pytest.raises(PermissionError, match="can be written by others"):
         socket_folder(run_dir)
 
 
-def test_a_link_in_place_of_the_folder_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    run_dir = tmp_path / ("long" * 40)
+def test_a_link_in_place_of_the_folder_is_refused(short, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(short))
+    run_dir = short / ("long" * 40)
     folder = socket_folder(run_dir)
     folder.rmdir()
-    (tmp_path / "elsewhere").mkdir(mode=0o700)
-    folder.symlink_to(tmp_path / "elsewhere")
+    (short / "elsewhere").mkdir(mode=0o700)
+    folder.symlink_to(short / "elsewhere")
     with pytest.raises(PermissionError):
         socket_folder(run_dir)
