@@ -71,6 +71,7 @@ def test_the_file_that_is_named(web: Web, place: Place, kind: str, data: bytes) 
             "more than 1,000,000 bytes",
         ),
     ],
+    ids=lambda value: "data" if isinstance(value, bytes) else None,  # an archive has the time in it
 )
 def test_what_is_refused(web: Web, place: Place, kind: str, data: bytes, why: str) -> None:
     with pytest.raises(MlspecError, match=why):
