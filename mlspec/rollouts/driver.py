@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from mlspec.rollouts.counts import Counts
@@ -16,6 +16,8 @@ from mlspec.rollouts.engine import Order, Phase, Seen, State, Terms, advance, be
 from mlspec.rollouts.judge import judge
 
 LOOK_SECONDS = 1.0
+MOST_MISSED = 5
+"""Looks in a row at which the candidate may fail to tell its metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,29 @@ class Reading:
     champion: Counts
     candidate: Counts
     trouble: str = ""
+
+
+@dataclass(slots=True)
+class Told:
+    """What champion and candidate told last, for the looks at which one of them tells nothing."""
+
+    champion: Counts = field(default_factory=Counts)
+    candidate: Counts = field(default_factory=Counts)
+    missed: int = 0
+    """Looks in a row at which the candidate told nothing."""
+
+    def take(self, champion: Counts | None, candidate: Counts | None) -> None:
+        """Keep what they tell at one look."""
+        self.missed = 0 if candidate else self.missed + 1
+        self.champion = champion or self.champion
+        self.candidate = candidate or self.candidate
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong if the candidate has been silent for too long, else nothing."""
+        if self.missed < MOST_MISSED:
+            return ""
+        return f"it did not tell its metrics {self.missed} times in a row"
 
 
 class Trial(Protocol):

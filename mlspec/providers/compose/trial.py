@@ -17,10 +17,7 @@ from mlspec.providers.compose.compare import is_running, restarts_of
 from mlspec.providers.compose.engine import Engine, Refused
 from mlspec.providers.inside import METRICS_CODE, METRICS_SECONDS
 from mlspec.rollouts.counts import Counts, parse_counts
-from mlspec.rollouts.driver import Reading
-
-MOST_MISSED = 5
-"""Looks in a row at which the candidate may fail to tell its metrics."""
+from mlspec.rollouts.driver import Reading, Told
 
 
 @dataclass(slots=True)
@@ -34,8 +31,7 @@ class ComposeTrial:
     give: Callable[[float], None]
     take: Callable[[], None]
     leave: Callable[[], None]
-    _seen: dict[str, Counts] = field(default_factory=dict)
-    _missed: int = 0
+    _told: Told = field(default_factory=Told)
 
     def weigh(self, share: float) -> None:
         self.give(share)
@@ -43,13 +39,8 @@ class ComposeTrial:
     def read(self) -> Reading:
         found = self.engine.containers(self.labels)
         champion, candidate = (_of(slot, found) for slot in self.slots)
-        before, now = (self._counts(each) for each in (champion, candidate))
-        self._missed = 0 if now else self._missed + 1
-        for slot, counts in zip(self.slots, (before, now), strict=True):
-            if counts is not None:
-                self._seen[slot] = counts
-        one, other = (self._seen.get(slot, Counts()) for slot in self.slots)
-        return Reading(one, other, self._trouble(candidate))
+        self._told.take(self._counts(champion), self._counts(candidate))
+        return Reading(self._told.champion, self._told.candidate, self._trouble(candidate))
 
     def promote(self) -> None:
         self.take()
@@ -71,9 +62,7 @@ class ComposeTrial:
             return f"its containers began anew {restarts} times"
         if not all(map(is_running, candidate)) or not candidate:
             return "its containers do not run"
-        if self._missed >= MOST_MISSED:
-            return f"it did not tell its metrics {self._missed} times in a row"
-        return ""
+        return self._told.trouble
 
 
 def _of(slot: str, containers: list[dict[str, Any]]) -> list[Mapping[str, Any]]:

@@ -16,10 +16,7 @@ from mlspec.errors import MlspecError
 from mlspec.providers.inside import METRICS_CODE, METRICS_SECONDS
 from mlspec.providers.kubernetes.kubectl import Kubectl, Refused
 from mlspec.rollouts.counts import Counts, parse_counts
-from mlspec.rollouts.driver import Reading
-
-MOST_MISSED = 5
-"""Looks in a row at which the candidate may fail to tell its metrics."""
+from mlspec.rollouts.driver import Reading, Told
 
 
 @dataclass(slots=True)
@@ -31,19 +28,14 @@ class KubernetesTrial:
     give: Callable[[float], None]
     take: Callable[[], None]
     leave: Callable[[], None]
-    _seen: dict[str, Counts] = field(default_factory=dict)
-    _missed: int = 0
+    _told: Told = field(default_factory=Told)
 
     def weigh(self, share: float) -> None:
         self.give(share)
 
     def read(self) -> Reading:
-        champion = self._counts(STABLE) or self._seen.get(STABLE, Counts())
-        found = self._counts(CANARY)
-        self._missed = 0 if found else self._missed + 1
-        candidate = found or self._seen.get(CANARY, Counts())
-        self._seen = {STABLE: champion, CANARY: candidate}
-        return Reading(champion, candidate, self._trouble())
+        self._told.take(self._counts(STABLE), self._counts(CANARY))
+        return Reading(self._told.champion, self._told.candidate, self._trouble())
 
     def promote(self) -> None:
         self.take()
@@ -73,9 +65,7 @@ class KubernetesTrial:
         ]
         if restarts := sum(int(state.get("restartCount") or 0) for state in states):
             return f"its pods began anew {restarts} times"
-        if self._missed >= MOST_MISSED:
-            return f"it did not tell its metrics {self._missed} times in a row"
-        return ""
+        return self._told.trouble
 
 
 def needs_gateway(where: str) -> MlspecError:

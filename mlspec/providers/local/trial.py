@@ -15,11 +15,9 @@ from mlspec.errors import MlspecError
 from mlspec.providers.local.smoke import PrivateConnection
 from mlspec.rollouts.captures import Captures
 from mlspec.rollouts.counts import Counts, parse_counts
-from mlspec.rollouts.driver import Reading
+from mlspec.rollouts.driver import Reading, Told
 
 METRICS_SECONDS = 5.0
-MOST_MISSED = 5
-"""Looks in a row at which the candidate may fail to tell its metrics."""
 
 
 class LocalTrial:
@@ -40,9 +38,7 @@ class LocalTrial:
         self._where = where
         self._versions = versions
         self._captures = captures
-        self._champion = Counts()
-        self._candidate = Counts()
-        self._missed = 0
+        self._told = Told()
 
     def weigh(self, share: float) -> None:
         self._ask(do="weigh", share=share)
@@ -54,11 +50,8 @@ class LocalTrial:
                 f"{self._where}: {watched['lost']}; what served before has all requests again",
                 hint="see the log of the supervisor: `mlspec logs --all`",
             )
-        self._champion = _read_counts(watched["champion"]) or self._champion
-        found = _read_counts(watched["candidate"])
-        self._missed = 0 if found else self._missed + 1
-        self._candidate = found or self._candidate
-        champion, candidate = self._champion, self._candidate
+        self._told.take(*(_read_counts(watched[which]) for which in ("champion", "candidate")))
+        champion, candidate = self._told.champion, self._told.candidate
         if self._captures is not None:
             self._captures.look()
             champion, candidate = (
@@ -70,9 +63,7 @@ class LocalTrial:
     def _trouble(self, crashes: int) -> str:
         if crashes:
             return f"{crashes} of its processes ended by themselves"
-        if self._missed >= MOST_MISSED:
-            return f"it did not tell its metrics {self._missed} times in a row"
-        return ""
+        return self._told.trouble
 
     def promote(self) -> None:
         self._ask(do="activate")
