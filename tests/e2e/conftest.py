@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from mlspec.providers.local.client import LocalTarget
+from tests.e2e.containers import BASE, problem_of_podman
 
 SOURCE = Path(__file__).parent / "project"
 Done = subprocess.CompletedProcess[str]
@@ -242,3 +243,11 @@ def project(make_project: MakeProject) -> Project:
 def served(make_project: MakeProject) -> Project:
     """A trained project of the test's own, whose first version answers requests."""
     return make_project(serve=True)
+
+
+@pytest.fixture(scope="session")
+def container_base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The image that others are built on, where podman runs containers."""
+    if problem := problem_of_podman(tmp_path_factory.mktemp("podman") / "containers.conf"):
+        pytest.skip(problem)
+    return BASE

@@ -26,13 +26,14 @@ from mlspec.errors import MlspecError, RolledBack
 from mlspec.providers.local.proxy import find_program
 from mlspec.providers.target import Release
 from mlspec.providers.targets import make_target
+from tests.e2e.containers import BASE
 
 pytestmark = [
     pytest.mark.container,
+    pytest.mark.usefixtures("container_base"),
     pytest.mark.slow,
     pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the base has Python 3.11"),
 ]
-BASE = "docker.io/library/python:3.11-slim"
 PROXY = "localhost/mlspec-test-haproxy:latest"
 SERVICE = Path(__file__).parent / "standin_service.py"
 PATIENCE = 60.0
@@ -48,10 +49,8 @@ def podman(*arguments: str) -> str:
 def proxy_image(tmp_path_factory: pytest.TempPathFactory) -> str:
     """HAProxy with the libraries that it needs, and nothing else."""
     program = find_program()
-    if not shutil.which("podman") or program is None:
-        pytest.skip("needs podman and haproxy")
-    if subprocess.run(["podman", "image", "exists", BASE], check=False).returncode:
-        pytest.skip(f"needs the image {BASE}")
+    if program is None:
+        pytest.skip("needs haproxy")
     root = tmp_path_factory.mktemp("haproxy")
     told = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
     for path in [program, *(word for word in told.split() if word.startswith("/"))]:

@@ -20,20 +20,14 @@ from typing import Any
 import pytest
 import yaml
 
-BASE = "docker.io/library/python:3.11-slim"
 PATIENCE = 300.0
 OF_PODMAN = ("CONTAINERS_CONF", "HOME", "XDG_RUNTIME_DIR")
 """By which podman finds its images."""
 
 
-def has_base() -> bool:
-    if not shutil.which("podman") or not shutil.which("docker-registry"):
-        return False
-    return subprocess.run(["podman", "image", "exists", BASE], check=False).returncode == 0
-
-
 pytestmark = [
     pytest.mark.container,
+    pytest.mark.usefixtures("container_base"),
     pytest.mark.slow,
     pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the base has Python 3.11"),
 ]
@@ -63,8 +57,8 @@ print(urllib.request.urlopen(request).read().decode())
 
 @pytest.fixture
 def registry(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[str]:
-    if not has_base():
-        pytest.skip(f"needs podman, docker-registry and the image {BASE}")
+    if not shutil.which("docker-registry"):
+        pytest.skip("needs docker-registry")
     address = f"127.0.0.1:{free_port()}"
     settings = {
         "version": 0.1,
