@@ -18,7 +18,7 @@ from mlspec.compilers.generated import MARK
 from mlspec.errors import MlspecError, RemoteUnreachable
 from mlspec.following.decision import Branch
 from mlspec.following.memory import Memory, Rules
-from mlspec.git import Git
+from mlspec.git import Git, Remote
 from mlspec.spec.load import ROOT
 from mlspec.spec.models import Reconcile
 from mlspec.spec.tops import UnsureError, read_top
@@ -51,7 +51,7 @@ class Clone:
                 f"there is no remote {self.remote!r} here",
                 hint="run in a clone of the repository, or name another one with --remote",
             )
-        tip = self.git.fetch(self.remote, f"refs/heads/{self.branch}", into)
+        tip = Remote(self.git, self.remote).fetch(f"refs/heads/{self.branch}", into)
         if not tip:
             raise RemoteUnreachable(
                 f"the remote {self.remote!r} has no branch {self.branch!r}",

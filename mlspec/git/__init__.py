@@ -2,7 +2,8 @@
 
 from mlspec.git.errors import GitError, NotAtomic
 from mlspec.git.objects import Object, ObjectReader
-from mlspec.git.repository import NETWORK_TIMEOUT, Git, Identity, is_lost_race
+from mlspec.git.remote import Remote, is_lost_race
+from mlspec.git.repository import NETWORK_TIMEOUT, Git, Identity
 
 __all__ = [
     "NETWORK_TIMEOUT",
@@ -12,5 +13,6 @@ __all__ = [
     "NotAtomic",
     "Object",
     "ObjectReader",
+    "Remote",
     "is_lost_race",
 ]

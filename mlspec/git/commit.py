@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlspec.git.errors import GitError
+from mlspec.git.remote import Remote
 from mlspec.git.repository import Git
 
 
@@ -42,11 +43,12 @@ def make_branch(git: Git, name: str, commit: str, remote: str) -> None:
     """
     ref = f"refs/heads/{name}"
     hint = f"merge or delete it first (git branch -D {name}), or commit here with --here"
-    here, there = git.ref(ref), git.remote_refs(remote, ref).get(ref, "")
+    other = Remote(git, remote)
+    here, there = git.ref(ref), other.refs(ref).get(ref, "")
     for former in filter(None, (here, there)):
         if git.call("merge-base", "--is-ancestor", former, commit).returncode != 0:
             raise GitError(f"the branch {name} is there already", hint=hint)
-    if why := git.push(remote, commit, ref, expected=there):
+    if why := other.push(commit, ref, expected=there):
         raise GitError(f"{remote} did not take the branch {name}: {why}", hint=hint)
     if why := git.move_ref(ref, commit, expected=here):
         raise GitError(f"the branch {name} is at {remote} and cannot be made here: {why}")

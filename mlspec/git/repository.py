@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import re
 import subprocess
 import time
@@ -20,8 +19,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mlspec.errors import RemoteUnreachable, why_not_started
-from mlspec.git.errors import GitError, NotAtomic, hide_password, reason_of
+from mlspec.errors import why_not_started
+from mlspec.git.errors import GitError, hide_password, reason_of
 from mlspec.git.objects import ObjectReader, close_pipes
 from mlspec.git.pack import Packs, make_pack
 from mlspec.git.refs import RefMover
@@ -51,24 +50,6 @@ _OF_ANOTHER_REPOSITORY = (
     "GIT_PREFIX",
     "GIT_CEILING_DIRECTORIES",
 )
-_LOST_RACES = (
-    "stale info",
-    "fetch first",
-    "non-fast-forward",
-    "lock ref",
-    "failed to update ref",
-    "incorrect old value",
-    "reference already exists",
-    "atomic",
-)
-_ONLY_THAT = (
-    "--quiet",
-    "--no-tags",
-    "--no-write-fetch-head",
-    "--recurse-submodules=no",
-    "--refmap=",  # a mirror's `+refs/*:refs/*` would put the remote's ledger over the one here
-)
-"""Of a fetch: no other ref moves than the one that is asked for."""
 _STALE = 3.0
 """Seconds after which the lock of a ref is nobody's."""
 _FEW = 100
@@ -374,87 +355,6 @@ class Git:
         """Whether the user signs commits."""
         return self.config.get("commit.gpgsign", "").lower() in {"true", "yes", "on", "1"}
 
-    def fetch(self, remote: str, ref: str, into: str) -> str:
-        """Bring `ref` of the remote to the local ref `into`; the commit, or none if it has none."""
-        refspec = f"+{ref}:{into}"
-        for delay in (0.02, 0.1, 0.5, 0):
-            done = self._network(remote, "fetch", *_ONLY_THAT, "--", remote, refspec)
-            if b"cannot lock ref" not in done.stderr:
-                break
-            if delay == 0.1:
-                self.break_lock(into)
-            time.sleep(delay * random.uniform(0.5, 1.5))  # another process fetches just now
-        if b"couldn't find remote ref" in done.stderr:
-            self.run("update-ref", "-d", into)
-            return ""
-        if done.returncode != 0:
-            raise self._unreachable(remote, self.failure("fetch", done.stderr))
-        return self.refs(into)[into]
-
-    def remote_tips(self, remote: str) -> dict[str, str]:
-        """The branches and tags that the remote has now: what each points to, by name."""
-        done = self._network(remote, "ls-remote", "--quiet", "--heads", "--tags", "--", remote)
-        if done.returncode != 0:
-            raise self._unreachable(remote, self.failure("ls-remote", done.stderr))
-        rows = (line.split("\t", 1) for line in done.stdout.decode().splitlines())
-        return {name.removeprefix("refs/"): oid for oid, name in rows}
-
-    def push(self, remote: str, commit: str, ref: str, *, expected: str) -> str:
-        """Make `ref` of the remote `commit` if it is `expected` there; why not, or `""` if done."""
-        return self.push_together(remote, {ref: (commit, expected)}).get(ref, "")
-
-    def push_together(
-        self, remote: str, updates: Mapping[str, tuple[str, str]]
-    ) -> Mapping[str, str]:
-        """Move refs of the remote, all or none: each to a commit if it is what is expected there.
-
-        `updates` are these two by ref, `""` for an absent one. Why not, by ref, or nothing if it
-        was done. Raises :class:`NotAtomic` if the remote can move only one at a time.
-        """
-        options = ("--porcelain", "--no-verify", "--no-follow-tags", "--recurse-submodules=no")
-        leases = [f"--force-with-lease={ref}:{old}" for ref, (_, old) in updates.items()]
-        refs = [f"{new}:{ref}" for ref, (new, _) in updates.items()]
-        atomic = ["--atomic"] * (len(updates) > 1)
-        mirror = f"remote.{remote}.mirror"  # it would push all refs or none, and deletes
-        setting = ("-c", f"{mirror}=false") if mirror in self.config else ()
-        push = (*setting, "push", *options, *atomic, *leases, "--", remote, *refs)
-        done = self._network(remote, *push)
-        if b"does not support --atomic" in done.stderr:
-            raise NotAtomic(f"the Git remote {hide_password(remote)!r} has no atomic push")
-        said = done.stdout.decode("utf-8", "backslashreplace")
-        refused = dict(re.findall(r"^!\t.*:(.*)\t(.*)$", said, re.MULTILINE))
-        if done.returncode != 0 and not refused:
-            raise self._unreachable(remote, self.failure("push", done.stderr))
-        if b"File exists" in done.stderr:
-            self._break_locks_at(remote, updates)
-        return refused
-
-    def _break_locks_at(self, remote: str, refs: Iterable[str]) -> None:
-        """Take the locks of refs away that a killed Git left, at a remote that is a folder here.
-
-        At any other, the Git that moves its refs does not end with the one that asks for it.
-        """
-        url = self.call("ls-remote", "--get-url", "--", remote).stdout.decode().strip()
-        folder = self.root / url.removeprefix("file://")
-        if folder.is_dir():
-            there = Git(folder)
-            for ref in refs:
-                there.break_lock(ref)
-
-    def remote_refs(self, remote: str, *refs: str) -> Mapping[str, str]:
-        """What these refs are at the remote, by whole name; absent ones are left out."""
-        done = self._network(remote, "ls-remote", "--quiet", "--", remote, *refs)
-        if done.returncode != 0:
-            raise self._unreachable(remote, self.failure("ls-remote", done.stderr))
-        rows = (line.split("\t", 1) for line in done.stdout.decode("utf-8", "replace").splitlines())
-        return {name: oid for oid, name in rows if name in refs}
-
-    def fetch_objects(self, remote: str, ref: str) -> None:
-        """Have what `ref` of the remote names, if it is there; no ref of it is made here."""
-        done = self._network(remote, "fetch", *_ONLY_THAT, "--", remote, ref)
-        if done.returncode != 0 and b"couldn't find remote ref" not in done.stderr:
-            raise self._unreachable(remote, self.failure("fetch", done.stderr))
-
     def hang_up(self) -> None:
         """End the fetches and pushes of other threads: they fail."""
         for process in [*self._online]:
@@ -467,20 +367,6 @@ class Git:
 
     def _serve(self, *arguments: str) -> subprocess.Popen[bytes]:
         return self.start(*arguments, stderr=subprocess.DEVNULL, apart=True)
-
-    def _network(self, remote: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        try:
-            return self.call(*arguments, timeout=self.patience)
-        except GitError as error:
-            raise self._unreachable(remote, error) from error
-
-    def _unreachable(self, remote: str, error: GitError) -> RemoteUnreachable:
-        name = hide_password(remote)
-        message = (
-            f"the Git remote {name!r} cannot be reached: {reason_of(error.stderr or str(error))}"
-        )
-        hint = "try again, or work without it: git config mlspec.remote ''"
-        return RemoteUnreachable(message, hint=hint)
 
     def _answer(self, *arguments: str) -> str:
         """Like :meth:`run` for questions that Git answers with exit code 1 for no."""
@@ -495,8 +381,3 @@ class Git:
         given = os.environ.get(f"GIT_AUTHOR_{part.upper()}") or self.config.get(f"user.{part}", "")
         # Git strips these itself, and then refuses a name of which nothing is left.
         return _NOT_IN_A_NAME.sub("", given).strip(" .,:;\"'\\") or fallback
-
-
-def is_lost_race(why: str) -> bool:
-    """Whether a push was refused, for the reason `why`, because another one was quicker."""
-    return any(reason in why for reason in _LOST_RACES)

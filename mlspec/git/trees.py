@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mlspec.git.errors import GitError
 from mlspec.git.objects import Object
+from mlspec.git.remote import Remote
 from mlspec.git.repository import Git
 
 _OWN = "refs/mlspec/"
@@ -171,7 +172,7 @@ def read_blobs(git: Git, blobs: dict[str, str]) -> Iterator[tuple[str, bytes]]:
 
 def check_all_fetched(git: Git, remote: str) -> dict[str, str]:
     """The branches and tags of the remote: their commits by id; raises if one is not here."""
-    theirs = {oid: name for name, oid in git.remote_tips(remote).items()}
+    theirs = {oid: name for name, oid in Remote(git, remote).tips().items()}
     known = {found.oid for found in git.objects.get_many(list(theirs))}
     unknown = sorted(name for oid, name in theirs.items() if oid not in known)
     if unknown:

@@ -140,7 +140,7 @@ class Lease:
         """
         with self._turn:
             if self._over.is_set():
-                return self._ref.git.push(self._ref.remote, commit, ref, expected=expected)
+                return self._ref.remote.push(commit, ref, expected=expected)
             if self._atomic:
                 with suppress(NotAtomic):
                     refused = self._move(self._next(last=last), {ref: (commit, expected)})
@@ -148,10 +148,10 @@ class Lease:
                         self._over.set()
                     return refused.get(ref) or next(iter(refused.values()), "")
                 self._atomic = False
-                self._note(_NOT_ATOMIC.format(self._ref.remote))
+                self._note(_NOT_ATOMIC.format(self._ref.remote.name))
             if refused := self._move(self._next()):
                 return next(iter(refused.values()))
-            return self._ref.git.push(self._ref.remote, commit, ref, expected=expected)
+            return self._ref.remote.push(commit, ref, expected=expected)
 
     def give_back(self) -> None:
         """Let others have it; what goes wrong is no loss, for it ends with its lease."""
@@ -180,7 +180,7 @@ class Lease:
         began, oid = _time_also_asleep(), self._ref.write(lock)
         while True:
             updates = {**(also or {}), REF: (oid, self._oid)}
-            refused = self._ref.git.push_together(self._ref.remote, updates)
+            refused = self._ref.remote.push_together(updates)
             if not refused:
                 if self._oid != oid:
                     self._ref.forget(self._oid)
@@ -196,7 +196,7 @@ class Lease:
         """Know at which commit the remote has it; a renewal may be there whose answer was lost."""
         oid, lock, _ = self._ref.read()
         if lock.holder is None or lock.holder.id != _id(self._lock):
-            self._lost = _lost(self._ref.remote, lock)
+            self._lost = _lost(self._ref.remote.name, lock)
             raise self._lost
         self._oid = oid
 
@@ -231,11 +231,11 @@ def _take(
             continue
         if now >= deadline:
             ref.remember(seen)
-            raise _locked(ref.remote, found)
+            raise _locked(ref.remote.name, found)
         if not waits:
             waits = True
             left = f"{deadline - now:.0f} s at most"
-            note(f"Waiting for the lock of the remote {ref.remote!r}, {left}.")
+            note(f"Waiting for the lock of the remote {ref.remote.name!r}, {left}.")
         pause = min(found.lease / 10, _MOST_BETWEEN, deadline - now)
         time.sleep(max(pause, 0.01))
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlspec.errors import MlspecError
-from mlspec.git import Git
+from mlspec.git import Git, Remote
 from mlspec.ledger.anchors import check_refs, is_as_written
 from mlspec.ledger.check import LedgerCheck, claimed_serial
 from mlspec.ledger.packed import mend
@@ -180,7 +180,7 @@ def _take_from_remote(git: Git) -> None:
         where = git.root / url if "://" not in url and (git.root / url).exists() else url
         try:
             other.run("init", "--quiet", "--bare", f"--object-format={git.object_format}")
-            tip = other.fetch(str(where), REF, REF)
+            tip = Remote(other, str(where)).fetch(REF, REF)
             if tip:
                 pack = other.call(
                     "pack-objects", "--revs", "--stdout", "-q", stdin=f"{tip}\n".encode()

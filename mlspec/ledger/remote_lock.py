@@ -19,7 +19,7 @@ from typing import Any
 
 from mlspec.children import is_alive
 from mlspec.errors import Locked, MlspecError
-from mlspec.git import Git, is_lost_race
+from mlspec.git import Git, Remote, is_lost_race
 from mlspec.ledger.lock import Holder
 from mlspec.ledger.objects import Signature
 from mlspec.plan import canonical_json
@@ -102,28 +102,28 @@ class LockRef:
     def __init__(self, git: Git, draft: str = "mlspec-lock.new") -> None:
         self._draft = draft
         self.git = git
-        self.remote = git.remote
+        self.remote = Remote(git, git.remote)
         self._ledger = "refs/mlspec/ledger"
         self._seen = git.common_dir / "mlspec-lock-seen.json"
 
     def read(self) -> tuple[str, Lock, str]:
         """The commit that the ref is at, what it says, and the tip of the ledger."""
         for _ in range(50):
-            refs = self.git.remote_refs(self.remote, REF, self._ledger)
+            refs = self.remote.refs(REF, self._ledger)
             oid = refs.get(REF, "")
             found = self.git.objects.get(oid) if oid else None
             if oid and found is None:
-                self.git.fetch_objects(self.remote, REF)
+                self.remote.fetch_objects(REF)
                 found = self.git.objects.get(oid)
             if found is not None or not oid:
                 lock = load_lock(found.data) if found else Lock()
                 return oid, lock, refs.get(self._ledger, "")
-        raise MlspecError(f"the lock of the remote {self.remote!r} moves all the time")
+        raise MlspecError(f"the lock of the remote {self.remote.name!r} moves all the time")
 
     def swap(self, old: str, lock: Lock) -> tuple[str, str]:
         """Have the ref say `lock` if it is at `old`: the new commit, and why not."""
         oid = self.write(lock)
-        why = self.git.push_together(self.remote, {REF: (oid, old)}).get(REF, "")
+        why = self.remote.push_together({REF: (oid, old)}).get(REF, "")
         if why:
             self.forget(oid)
         return oid, why
@@ -173,7 +173,7 @@ def free(git: Git, lock_id: str) -> None:
         here = holder.host == os.uname().nodename and lock.file.partition(":")[0] == boot_id()
         if here and is_alive(holder.pid):
             raise Locked(
-                f"the lock of the remote {ref.remote!r} is held by {holder}; it lives",
+                f"the lock of the remote {ref.remote.name!r} is held by {holder}; it lives",
                 hint=f"wait for it, or end it: kill {holder.pid}",
             )
         _, why = ref.swap(oid, lock.freed)
@@ -187,7 +187,7 @@ def free(git: Git, lock_id: str) -> None:
 def refusal(ref: LockRef, why: str) -> MlspecError:
     """What to raise when nobody was quicker, and yet the ref does not move."""
     return MlspecError(
-        f"the remote {ref.remote!r} refused the lock: {why}",
+        f"the remote {ref.remote.name!r} refused the lock: {why}",
         hint=f"if no Git is at work there, remove {REF}.lock in its folder",
     )
 
@@ -196,7 +196,7 @@ def check_race(ref: LockRef, why: str) -> None:
     """Raise if a push was refused for another reason than that somebody was quicker."""
     if not is_lost_race(why):
         raise MlspecError(
-            f"the remote {ref.remote!r} refused the lock: {why}",
+            f"the remote {ref.remote.name!r} refused the lock: {why}",
             hint="without a lock at the remote: git config mlspec.lock local",
         )
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mlspec.errors import MlspecError, RemoteUnreachable
-from mlspec.git import Git, GitError, Identity, is_lost_race
+from mlspec.git import Git, GitError, Identity, Remote, is_lost_race
 from mlspec.ledger.conceding import find_conceded, note_conceded
 from mlspec.ledger.entry import Entry, load_entry, render_message
 from mlspec.ledger.objects import Commit, Draft, Objects, Signature
@@ -184,7 +184,7 @@ class Ledger:
         if not remote or self.alone:
             return ours
         try:
-            theirs = self.git.fetch(remote, REF, FETCHED)
+            theirs = Remote(self.git, remote).fetch(REF, FETCHED)
         except RemoteUnreachable as error:
             if not ours:
                 raise
@@ -220,7 +220,7 @@ class Ledger:
         ours = self._own_tip()
         if not self.git.remote or self.alone:
             return ours
-        theirs = Snapshot(self.objects, self.git.fetch(self.git.remote, REF, FETCHED))
+        theirs = Snapshot(self.objects, Remote(self.git, self.git.remote).fetch(REF, FETCHED))
         with self._flushing, self._lock:
             for attempt in range(_LOCAL_ATTEMPTS):
                 ours = self.reload()
@@ -267,7 +267,7 @@ class Ledger:
     def _push(self, remote: str, tip: str, known: str, *, last: bool) -> str:
         if self.lease is not None:
             return self.lease.push(tip, REF, known, last=last)
-        return self.git.push(remote, tip, REF, expected=known)
+        return Remote(self.git, remote).push(tip, REF, expected=known)
 
     @property
     def published(self) -> bool:

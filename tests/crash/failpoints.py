@@ -59,7 +59,8 @@ _QUESTIONS = frozenset(
 )
 """Of Git: these have no effect."""
 _MEANS = re.compile(
-    r"mlspec\.atomic\b|mlspec\.git\.repository\.Git\.(start|call|run|_serve|_network|_answer)$"
+    r"mlspec\.atomic\b|mlspec\.git\.repository\.Git\.(start|call|run|_serve|_answer)$"
+    r"|mlspec\.git\.remote\.Remote\._ask$"
     r"|mlspec\.git\.refs\b"
 )
 """Functions that do what others ask: the name of a failpoint is who asked."""

@@ -25,7 +25,7 @@ import mlspec.leftovers
 import mlspec.providers.files
 from mlspec.dvc.client import Dvc
 from mlspec.errors import MlspecError
-from mlspec.git import Git
+from mlspec.git import Git, Remote
 from mlspec.ledger.check import LedgerCheck
 from mlspec.ledger.store import Ledger
 from mlspec.plan import Action, Consequence
@@ -146,13 +146,13 @@ def ledger_not_compared() -> None:
 def push_by_force() -> None:
     """The remote's ledger is replaced, whatever it is."""
 
-    call = Git._network
+    ask = Remote._ask
 
-    def force(self: Git, remote: str, *arguments: str) -> Any:
+    def force(self: Remote, *arguments: str) -> Any:
         less = [each for each in arguments if not each.startswith("--force-with-lease")]
-        return call(self, remote, *less[:1], *["--force"] * (less[0] == "push"), *less[1:])
+        return ask(self, *less[:1], *["--force"] * (less[0] == "push"), *less[1:])
 
-    Git._network = force
+    Remote._ask = force
 
 
 @_seed

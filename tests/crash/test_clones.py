@@ -23,7 +23,7 @@ import pytest
 
 from mlspec.commands.fsck import find_problems
 from mlspec.errors import ExitCode
-from mlspec.git import Git
+from mlspec.git import Git, Remote
 from mlspec.ledger.history import log
 from mlspec.ledger.paths import version_path
 from mlspec.ledger.records import Run, Version
@@ -232,7 +232,7 @@ class Race:
         ledgers = [Ledger(Git(clone.root)) for clone in self.clones]
         ledger = ledgers[0]
         assert {each.sync() for each in ledgers} == {ledger.tip}
-        assert ledger.git.remote_refs("origin", REF) == {REF: ledger.tip}
+        assert Remote(ledger.git, "origin").refs(REF) == {REF: ledger.tip}
         assert find_holder(ledger.git) is None
         entries = log(ledger)
         assert [entry.serial for entry in entries] == list(range(ledger.serial, 0, -1))

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.crash
 EFFECTS = {
     "executors.local._Process.__init__/Popen",
     "git.repository.Git.move_ref/move",
-    "git.repository.Git.push_together/Popen",
+    "git.remote.Remote.push_together/Popen",
     "ledger.unfinished._write/fsync",
     "ledger.unfinished.at_work/unlink",
     "providers.rollouts.deploy/replace",

@@ -11,7 +11,7 @@ import pytest
 
 import mlspec.ledger.store
 from mlspec.errors import MlspecError, RemoteUnreachable
-from mlspec.git import Git
+from mlspec.git import Git, Remote
 from mlspec.ledger.entry import Entry
 from mlspec.ledger.history import log
 from mlspec.ledger.paths import deployment_path, run_path, state_path
@@ -233,7 +233,7 @@ def test_a_newer_view_of_the_remote_is_not_pushed_over(remote: Git) -> None:
     write(two, "fraud", 1)
     published = two.publish()
     write(one, "risk", 2)
-    one.git.fetch("origin", REF, FETCHED)  # as another process of the same clone would
+    Remote(one.git, "origin").fetch(REF, FETCHED)  # as another process of the same clone would
     tip = one.publish()
     assert one.git.merge_base(published, tip) == published
     assert versions(one) == {"risk": 2, "fraud": 1}
@@ -310,7 +310,7 @@ def test_the_users_own_push_hook_is_not_run(remote: Git) -> None:
 def test_a_race_that_is_never_won(remote: Git, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mlspec.ledger.store, "_REMOTE_ATTEMPTS", 3)
     monkeypatch.setattr(mlspec.ledger.store, "_REMOTE_SECONDS", 0)
-    monkeypatch.setattr(Git, "push", lambda *_, **__: "[rejected] (stale info)")
+    monkeypatch.setattr(Remote, "push", lambda *_, **__: "[rejected] (stale info)")
     ledger = clone(remote, "one")
     tip = write(ledger, "risk", 1)
     with pytest.raises(MlspecError, match="wrote to the remote's ledger first, 3 times"):

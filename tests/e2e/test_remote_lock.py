@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mlspec.errors import ExitCode
-from mlspec.git import Git
+from mlspec.git import Git, Remote
 from mlspec.ledger.history import log
 from mlspec.ledger.remote_lock import REF, find_holder
 from mlspec.ledger.store import Ledger
@@ -156,16 +156,16 @@ def check_whole(*clones: Clone) -> None:
         ledger = Ledger(clone.git)
         assert [entry.serial for entry in log(ledger)] == list(range(ledger.serial, 0, -1))
         clone.run("fsck")
-    tips = {clone.git.remote_refs("origin", "refs/mlspec/ledger").popitem()[1] for clone in clones}
+    tips = {Remote(clone.git, "origin").refs("refs/mlspec/ledger").popitem()[1] for clone in clones}
     assert len(tips) == 1
     assert find_holder(clones[0].git) is None
 
 
 def test_one_that_is_held(clones: tuple[Clone, Clone]) -> None:
     first, second = clones
-    before = first.git.remote_refs("origin", REF)
+    before = Remote(first.git, "origin").refs(REF)
     first.apply()
-    assert first.git.remote_refs("origin", REF) == before  # nothing to do takes no lock
+    assert Remote(first.git, "origin").refs(REF) == before  # nothing to do takes no lock
     holding = begin(first, "one", one=2, two=1)
     second.edit(one=2, two=1)
     assert "rate" in second.run("plan")
@@ -216,10 +216,10 @@ def test_a_holder_that_was_stopped_for_longer_than_its_lease(
     else:
         second.edit(one=1, two=2)
     second.apply("--lock-timeout", "100")
-    before = second.git.remote_refs("origin", "refs/mlspec/ledger")
+    before = Remote(second.git, "origin").refs("refs/mlspec/ledger")
     send(holding, signal.SIGCONT)
     assert LOST in ended(holding, code=LOCKED)
-    assert second.git.remote_refs("origin", "refs/mlspec/ledger") == before
+    assert Remote(second.git, "origin").refs("refs/mlspec/ledger") == before
     first.edit(one=2, two=1 if same else 2)
     said = first.apply()
     second.edit(one=2, two=1 if same else 2)

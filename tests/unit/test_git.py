@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlspec.errors import ExitCode, MlspecError, RemoteUnreachable
-from mlspec.git import Git, GitError
+from mlspec.git import Git, GitError, Remote
 
 
 @pytest.fixture(autouse=True)
@@ -188,18 +188,18 @@ def test_passwords_are_not_repeated(git: Git) -> None:
 
 def test_a_remote_that_is_not_there(git: Git, tmp_path: Path) -> None:
     with pytest.raises(RemoteUnreachable, match="cannot be reached") as raised:
-        git.fetch(str(tmp_path / "missing"), "refs/x/y", "refs/x/z")
+        Remote(git, str(tmp_path / "missing")).fetch("refs/x/y", "refs/x/z")
     assert raised.value.exit_code is ExitCode.UNREACHABLE
     commit(git)
     with pytest.raises(RemoteUnreachable):
-        git.push(str(tmp_path / "missing"), git.head(), "refs/x/y", expected="")
+        Remote(git, str(tmp_path / "missing")).push(git.head(), "refs/x/y", expected="")
 
 
 def test_a_remote_that_does_not_answer(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_SSH_COMMAND", "sh -c 'sleep 30'")
     monkeypatch.setattr(git, "patience", 0.3)
     with pytest.raises(RemoteUnreachable, match="did not end within"):
-        git.fetch("ssh://nobody@localhost/x", "refs/x/y", "refs/x/z")
+        Remote(git, "ssh://nobody@localhost/x").fetch("refs/x/y", "refs/x/z")
 
 
 def test_a_broken_ref_is_not_an_absent_one(git: Git) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from mlspec.commands.unlock import unlock
 from mlspec.errors import ExitCode, Locked, LockLost, MlspecError, RemoteUnreachable
-from mlspec.git import Git
+from mlspec.git import Git, Remote
 from mlspec.ledger import lease as module
 from mlspec.ledger.entry import Entry
 from mlspec.ledger.lease import Lease, hold
@@ -264,7 +264,7 @@ def lose(clone: Clone, ledger: Ledger) -> tuple[Holding, Holding]:
     held = Holding(ledger.git, HOLDER)
     ledger.lease = held.lease
     other = clone("other")
-    held.lease._ref.swap(ledger.git.remote_refs("origin", REF)[REF], Lock(held.lease.token))
+    held.lease._ref.swap(Remote(ledger.git, "origin").refs(REF)[REF], Lock(held.lease.token))
     return held, Holding(other)
 
 
@@ -388,14 +388,14 @@ def test_a_renewal_whose_answer_was_lost(
     ledger = Ledger(clone("one"))
     held = Holding(ledger.git)
     ledger.lease = held.lease
-    push = Git.push_together
+    push = Remote.push_together
 
     def push_and_break(*arguments: object) -> None:
         push(*arguments)  # type: ignore[arg-type]
         raise RemoteUnreachable("the line is cut")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Git, "push_together", push_and_break)
+        patch.setattr(Remote, "push_together", push_and_break)
         with pytest.raises(RemoteUnreachable):
             held.lease.renew()
     tip = write(ledger, "first")
@@ -530,7 +530,7 @@ def test_unlocking_where_the_remote_never_moves_the_ref(
     Holding(clone("one"), HOLDER).vanish()
     monkeypatch.setattr("mlspec.ledger.remote_lock.PAUSE", 0)
     monkeypatch.setattr("mlspec.ledger.remote_lock.MOST_REFUSALS", 3)
-    monkeypatch.setattr(Git, "push_together", lambda *_: {REF: "failed to update ref"})
+    monkeypatch.setattr(Remote, "push_together", lambda *_: {REF: "failed to update ref"})
     with pytest.raises(MlspecError, match="refused the lock: failed to update ref") as raised:
         unlock(clone("two").root, Console(), lock_id=HOLDER.id)
     assert f"remove {REF}.lock in its folder" in raised.value.hint
