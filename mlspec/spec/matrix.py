@@ -15,6 +15,17 @@ from itertools import product
 
 from mlspec.spec.checks.names import check_name, is_fine
 from mlspec.spec.files import UnreadableError, check_relative
+from mlspec.spec.holes import (
+    ALIKE,
+    HOLE,
+    REFERENCE,
+    Holes,
+    Values,
+    fill,
+    fill_text,
+    find_holes,
+    find_slips,
+)
 from mlspec.spec.literals import BY_REFERENCE, LOOKS_SECRET, is_secret
 from mlspec.spec.models import TEMPLATE_KEYS, Limits, Model
 from mlspec.spec.rows import NAME, parse_rows
@@ -22,21 +33,10 @@ from mlspec.spec.show import escape, shorten, show
 from mlspec.spec.suggest import closest, did_you_mean, known_words
 from mlspec.spec.tree import Node, Path, Problem
 
-HOLE = "${matrix."
-
-_HOLE = re.compile(r"\$\{matrix\.([^}]*)\}")
-_NEARLY = re.compile(
-    r"(?<!\\)\$(?P<open>\{\{?|\(|)\s*(?P<word>[A-Za-z]+)\s*\.\s*(?P<key>[A-Za-z0-9_-]*)[\s})]*"
-)
-"""What may be meant as `${matrix.KEY}`, as others or in haste write it."""
-_ALIKE = 0.75
-"""How much a word is like `matrix` that is surely meant so; `metrics` and `metric` are not."""
 _HARMLESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 _Rows = Mapping[str, tuple[Node, ...]]
 """The values of members, by name."""
-Values = Mapping[str, Node]
-"""The values of one member, by key."""
 ReadFile = Callable[[str], bytes]
 """Reads a file of the repository, or raises :class:`UnreadableError`."""
 
@@ -53,7 +53,7 @@ class Family:
     overrides: Mapping[str, Node]
     source: str | None
     """The CSV file that the values come from."""
-    _holes: _Holes | None = None
+    _holes: Holes | None = None
 
     def values(self, member: str) -> Values:
         return dict(zip(self.keys, self.rows[member], strict=True))
@@ -162,7 +162,7 @@ class FamilyReader:
         if not isinstance(model.value, dict):
             return False
         at = ("models", name)
-        meant = (key for key in model.value if closest(key, ("matrix",), _ALIKE))
+        meant = (key for key in model.value if closest(key, ("matrix",), ALIKE))
         key = next((key for key in meant if key not in Model.model_fields), None)
         if key is None or not any(HOLE in node.text for _, node in _strings(model, at)):
             return False
@@ -309,10 +309,10 @@ class FamilyReader:
     def _check_holes(self, template: Node, at: Path, keys: tuple[str, ...]) -> None:
         """Problems of what stands in `${matrix.…}`, and of what is surely meant so."""
         for path, node in _strings(template, at):
-            for written, meant in _slips(node.text, keys) if "$" in node.text else ():
+            for written, meant in find_slips(node.text, keys) if "$" in node.text else ():
                 message = f"`{written}` is not replaced by a value of the matrix"
                 self._report("MLS081", node, path, message, f"did you mean `{meant}`?")
-            for key in _HOLE.findall(node.text):
+            for key in REFERENCE.findall(node.text):
                 if key not in keys:
                     hint = did_you_mean(key, keys) or known_words(keys)
                     message = f"no value `{shorten(escape(key), 40)}` in the matrix"
@@ -339,7 +339,7 @@ class FamilyReader:
             if len(self.problems) > before:
                 return {}
         pattern = given.text if given is not None else None
-        used = _HOLE.findall(pattern) if pattern is not None else matrix.keys
+        used = REFERENCE.findall(pattern) if pattern is not None else matrix.keys
         named: dict[str, tuple[Node, ...]] = {}
         for row in rows:
             values = dict(zip(matrix.keys, row, strict=True))
@@ -349,7 +349,7 @@ class FamilyReader:
             if pattern is None:
                 member = "-".join((name, *slugs.values()))
             else:
-                member = _HOLE.sub(lambda hole: slugs[hole[1]], pattern)  # noqa: B023
+                member = REFERENCE.sub(lambda hole: slugs[hole[1]], pattern)  # noqa: B023
             place = row[0] if matrix.source or given is None else given
             self._check_name(member, place, at, named, row)
             named.setdefault(member, row)
@@ -440,7 +440,7 @@ class FamilyReader:
         suspects = []
         for whole in wholes:
             for what, node in _exposed(whole):
-                for key in _HOLE.findall(node.text):
+                for key in REFERENCE.findall(node.text):
                     used.setdefault(key, what)
             suspects += [
                 (path, node) for path, node in _strings(whole, at) if _is_suspect(path, node)
@@ -452,7 +452,7 @@ class FamilyReader:
             for key, what in used.items():
                 self._are_harmless((values[key],), at, what, matrix)
             for path, node in suspects:
-                if is_secret(path, _filled(node, values)):
+                if is_secret(path, fill_text(node, values)):
                     self._report("MLS027", node, path, LOOKS_SECRET, BY_REFERENCE)
 
     def _are_harmless(
@@ -516,26 +516,6 @@ def _entry(node: Node, key: str) -> Node | None:
     return node.value.get(key) if isinstance(node.value, dict) else None
 
 
-def _slips(text: str, keys: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """What is surely meant as `${matrix.KEY}` and is not that, and what is meant.
-
-    A shell and other programs have words with `$` of their own: without braces it must be a KEY
-    that there is, and in braces a word that is nearly `matrix`.
-    """
-    for match in _NEARLY.finditer(text):
-        if _HOLE.match(text, match.start()):
-            continue
-        key = closest(match["key"], keys)
-        in_braces = match["open"].startswith("{")
-        if (
-            closest(match["word"], ("matrix",), _ALIKE)
-            if in_braces
-            else (match["word"] == "matrix" and key)
-        ):
-            written = match[0].rstrip() if match["open"] else match[0].rstrip(" })")
-            yield shorten(escape(written), 40), f"${{matrix.{key or match['key'] or 'KEY'}}}"
-
-
 def _keys(node: Node) -> Iterator[Node]:
     yield from node.keys.values()
     for _, child in node.children():
@@ -561,49 +541,6 @@ def _exposed(model: Node) -> Iterator[tuple[str, Node]]:
                         yield from (("a path", text) for _, text in _strings(inner))
 
 
-@dataclass(frozen=True, slots=True)
-class _Holes:
-    """Where in a node values stand: in its text, or in some of its children."""
-
-    inner: Mapping[str | int, _Holes] = field(default_factory=dict)
-
-
-def find_holes(node: Node) -> _Holes | None:
-    """Where in a node `${matrix.…}` stands."""
-    if isinstance(node.value, str):
-        return _Holes() if HOLE in node.text else None
-    found = {step: find_holes(child) for step, child in node.children()}
-    inner = {step: holes for step, holes in found.items() if holes is not None}
-    return _Holes(inner) if inner else None
-
-
-def fill(node: Node, holes: _Holes, values: Values) -> Node:
-    """The node with values in its holes; what has none is shared with the template."""
-    given = node.value
-    if isinstance(given, dict):
-        value = dict(given)
-        for step, inner in holes.inner.items():
-            assert isinstance(step, str)
-            value[step] = fill(given[step], inner, values)
-        return node.holding(value, node.keys)
-    filled: str | list[Node]
-    if isinstance(given, list):
-        filled = list(given)
-        for step, inner in holes.inner.items():
-            assert isinstance(step, int)
-            filled[step] = fill(given[step], inner, values)
-        return Node(node.file, node.line, node.column, node.length, filled, "", node.keys)
-    match = _HOLE.fullmatch(node.text)
-    if match is not None:
-        return values[match[1]]
-    filled = _filled(node, values)
-    return Node(node.file, node.line, node.column, node.length, filled, filled, node.keys)
-
-
-def _filled(node: Node, values: Values) -> str:
-    return _HOLE.sub(lambda hole: values[hole[1]].text, node.text)
-
-
 def _is_suspect(path: Path, node: Node) -> bool:
     """Whether some value would make a text a secret."""
-    return HOLE in node.text and is_secret(path, _HOLE.sub("x" * 40, node.text))
+    return HOLE in node.text and is_secret(path, REFERENCE.sub("x" * 40, node.text))

@@ -40,8 +40,9 @@ from mlspec.spec.found import (
     digest_of_model,
     list_included,
 )
+from mlspec.spec.holes import HOLE
 from mlspec.spec.interfaces import Face, decode_face, face_of
-from mlspec.spec.matrix import HOLE, Family, FamilyReader, is_template
+from mlspec.spec.matrix import Family, FamilyReader, is_template
 from mlspec.spec.memory import DIGEST, Head, Memory, Snapshot
 from mlspec.spec.models import DEFAULTABLE, Limits, Model, Spec
 from mlspec.spec.precise import MAX_INCLUDE

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlspec.spec.characters import MAX_BYTES, bad_character
+from mlspec.spec.holes import HOLE
 from mlspec.spec.literals import check_literals
-from mlspec.spec.matrix import HOLE
 from mlspec.spec.plainyaml import UnusualError, parse_plain
 from mlspec.spec.show import holds_secret
 from mlspec.spec.tree import Node
