@@ -55,7 +55,7 @@ class Workload:
     """A deployment on a target, and what it is to serve.
 
     `settings` are those of the deployment's resource: `cpus`, `memory` (bytes), `capture`, `port`,
-    `replicas` ({min, max, cpu}) and `kubernetes` (what the spec says of the target).
+    `replicas` ({min, max, cpu}) and, by the target's `kind`, what the spec says of it.
     """
 
     deployment: str
@@ -64,11 +64,12 @@ class Workload:
     settings: Mapping[str, Any]
     stable: Track
     canary: Track | None = None
+    kind: str = "kubernetes"
 
     @property
     def place(self) -> Mapping[str, Any]:
         """What the spec says of the target."""
-        found: Mapping[str, Any] = self.settings["kubernetes"]
+        found: Mapping[str, Any] = self.settings[self.kind]
         return found
 
     @property
@@ -127,7 +128,7 @@ def _objects(workload: Workload) -> Iterator[Object]:
 
 def _serving(workload: Workload, track: Track, name: str) -> Iterator[Object]:
     yield _deployment(workload, track, name)
-    yield _object(
+    yield make_object(
         workload,
         "v1",
         "Service",
@@ -150,11 +151,7 @@ def _serving(workload: Workload, track: Track, name: str) -> Iterator[Object]:
 
 def _deployment(workload: Workload, track: Track, name: str) -> Object:
     least, most = workload.copies
-    about = {
-        MODEL: track.model,
-        VERSION: str(track.version),
-        RELEASE: track.release,
-    }
+    about = about_of(track)
     spec: Object = {
         "revisionHistoryLimit": 3,
         "progressDeadlineSeconds": int(workload.place.get("ready") or 300),
@@ -164,21 +161,21 @@ def _deployment(workload: Workload, track: Track, name: str) -> Object:
         },
         "selector": {"matchLabels": _selected(workload, name)},
         "template": {
-            "metadata": {"labels": _labels(workload, name, track), "annotations": about},
-            "spec": _pod(workload, track, name),
+            "metadata": {"labels": labels_of(workload, name, track), "annotations": about},
+            "spec": make_pod(workload, track, name),
         },
     }
     copies = track.copies if track.copies is not None else least
     if name != STABLE or most == least:  # else the autoscaler says how many there are
         spec = {"replicas": copies, **spec}
-    made = _object(
+    made = make_object(
         workload, "apps/v1", "Deployment", _name(workload, name), spec, track=name, of=track
     )
     made["metadata"]["annotations"] = about
     return made
 
 
-def _pod(workload: Workload, track: Track, name: str) -> Object:
+def make_pod(workload: Workload, track: Track, name: str) -> Object:
     pod: Object = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -262,7 +259,7 @@ def _probe(path: str, *, period: int, failures: int) -> Object:
 
 def _disruption(workload: Workload) -> Object:
     spec = {"maxUnavailable": 1, "selector": {"matchLabels": _selected(workload, STABLE)}}
-    return _object(workload, "policy/v1", "PodDisruptionBudget", workload.deployment, spec)
+    return make_object(workload, "policy/v1", "PodDisruptionBudget", workload.deployment, spec)
 
 
 def _scaling(workload: Workload, least: int, most: int) -> Object:
@@ -281,7 +278,7 @@ def _scaling(workload: Workload, least: int, most: int) -> Object:
         "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
     }
     name = workload.deployment
-    return _object(workload, "autoscaling/v2", "HorizontalPodAutoscaler", name, spec)
+    return make_object(workload, "autoscaling/v2", "HorizontalPodAutoscaler", name, spec)
 
 
 def _network(workload: Workload) -> Object:
@@ -302,7 +299,7 @@ def _network(workload: Workload) -> Object:
         "ingress": [{"from": sources, "ports": [{"port": PORT, "protocol": "TCP"}]}],
     }
     name = workload.deployment
-    return _object(workload, "networking.k8s.io/v1", "NetworkPolicy", name, spec)
+    return make_object(workload, "networking.k8s.io/v1", "NetworkPolicy", name, spec)
 
 
 def _route(workload: Workload, gateway: Mapping[str, Any]) -> Object:
@@ -330,7 +327,7 @@ def _route(workload: Workload, gateway: Mapping[str, Any]) -> Object:
         )
     spec = {"parentRefs": [parent], "hostnames": [gateway["host"]], "rules": rules}
     name = workload.deployment
-    return _object(workload, "gateway.networking.k8s.io/v1", "HTTPRoute", name, spec)
+    return make_object(workload, "gateway.networking.k8s.io/v1", "HTTPRoute", name, spec)
 
 
 def _monitor(workload: Workload, metrics: Mapping[str, Any]) -> Object:
@@ -340,12 +337,12 @@ def _monitor(workload: Workload, metrics: Mapping[str, Any]) -> Object:
         "endpoints": [{"port": "http", "path": "/metrics", "interval": interval}],
     }
     name = workload.deployment
-    made = _object(workload, "monitoring.coreos.com/v1", "ServiceMonitor", name, spec)
+    made = make_object(workload, "monitoring.coreos.com/v1", "ServiceMonitor", name, spec)
     made["metadata"]["labels"] |= dict(sorted((metrics.get("labels") or {}).items()))
     return made
 
 
-def _object(
+def make_object(
     workload: Workload,
     version: str,
     kind: str,
@@ -361,7 +358,7 @@ def _object(
         "metadata": {
             "name": name,
             "namespace": workload.namespace,
-            "labels": _labels(workload, track, of),
+            "labels": labels_of(workload, track, of),
         },
         "spec": spec,
     }
@@ -380,7 +377,7 @@ def _selected(workload: Workload, track: str) -> dict[str, str]:
     return {"app.kubernetes.io/name": workload.deployment, TRACK: track}
 
 
-def _labels(workload: Workload, track: str, of: Track | None = None) -> dict[str, str]:
+def labels_of(workload: Workload, track: str, of: Track | None = None) -> dict[str, str]:
     labels = {
         "app.kubernetes.io/component": "model",
         "app.kubernetes.io/managed-by": MANAGER,
@@ -391,6 +388,11 @@ def _labels(workload: Workload, track: str, of: Track | None = None) -> dict[str
         labels["app.kubernetes.io/version"] = str(of.version)
     labels |= selector(*_identity(workload))
     return labels | ({TRACK: track} if track else {})
+
+
+def about_of(track: Track) -> dict[str, str]:
+    """What annotations say of a release."""
+    return {MODEL: track.model, VERSION: str(track.version), RELEASE: track.release}
 
 
 def cpu_quantity(cpus: float) -> str:

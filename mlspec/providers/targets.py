@@ -24,6 +24,7 @@ KINDS = {
     LOCAL: "mlspec.providers.local.client:LocalTarget",
     "compose": "mlspec.providers.compose.client:ComposeTarget",
     "kubernetes": "mlspec.providers.kubernetes:make_kubernetes",
+    "kserve": "mlspec.providers.kubernetes:make_kserve",
 }
 """Modules and names in them; a module is imported when a target of its kind is asked for."""
 GROUP = "mlspec.targets"

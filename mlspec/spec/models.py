@@ -109,8 +109,8 @@ class ServiceResources(Resources):
     """What a service may use; on a target that has several machines, each copy of it."""
 
     replicas: Replicas | None = None
-    """On targets of kind kubernetes: how many copies, such as {min: 2, max: 6}; on those of kind
-    compose always as many as `min`."""
+    """On targets of kind kubernetes and kserve: how many copies, such as {min: 2, max: 6}; on those
+    of kind compose always as many as `min`."""
 
 
 class Executor(Section):
@@ -392,22 +392,25 @@ class Target(Section):
 
     `local`: supervised processes of this machine behind one port. `kubernetes`: a namespace of a
     cluster, reached with kubectl, or manifests in a folder that Argo CD or Flux watches. `compose`:
-    containers of this machine, run by podman or docker, behind HAProxy in one of them.
+    containers of this machine, run by podman or docker, behind HAProxy in one of them. `kserve`: an
+    InferenceService in a namespace of a cluster that has KServe, or its manifest in a folder.
     """
 
-    kind: Literal["local", "kubernetes", "compose"]
+    kind: Literal["local", "kubernetes", "compose", "kserve"]
     port: int = Field(default=3000, ge=1024, le=65535)
     """Where the deployment of this target listens; on Kubernetes, the port of its Service."""
     after: str | None = None
     """The target that must be served first."""
     context: str | None = None
-    """Kubernetes: the name of the cluster in kubectl's own settings."""
+    """Kubernetes, KServe: the name of the cluster in kubectl's own settings."""
     namespace: str | None = None
-    """Kubernetes: it must exist."""
+    """Kubernetes, KServe: it must exist."""
+    mode: Literal["standard", "knative"] = "standard"
+    """KServe: what it makes of a release, Deployments or services of Knative."""
     image: Image | None = None
-    """Kubernetes: where images are kept. Compose: likewise; without it they stay on the machine."""
+    """Where images are kept. Compose can do without: then they stay on the machine."""
     gitops: RepositoryPath | None = None
-    """Kubernetes: the folder that manifests are written to, instead of applying them."""
+    """Kubernetes, KServe: the folder that manifests are written to, instead of applying them."""
     gateway: Gateway | None = None
     """Kubernetes: how requests come in from outside the cluster."""
     metrics: Metrics | None = None
@@ -415,9 +418,9 @@ class Target(Section):
     network: Network = Network()
     """Kubernetes: who may call, and whom services may call."""
     captures: str | None = None
-    """Kubernetes: the PersistentVolumeClaim that captured predictions are written to."""
+    """Kubernetes, KServe: the PersistentVolumeClaim that captured predictions are written to."""
     ready: Seconds = 300.0
-    """Kubernetes, compose: a new release goes back if it is not ready after this time."""
+    """Not local: a new release goes back if it is not ready after this time."""
     engine: Literal["podman", "docker"] | None = None
     """Compose: what runs containers and builds images; without it the first that is installed."""
     proxy: str | None = None
@@ -440,6 +443,7 @@ TARGET_KEYS: Mapping[str, tuple[str, ...]] = {
         "captures",
         "ready",
     ),
+    "kserve": ("context", "namespace", "mode", "image", "gitops", "captures", "ready"),
 }
 """Keys of a target that its kind has a use for, beside those that every kind has."""
 

@@ -159,6 +159,27 @@ def test_a_rollout(far: Any, cluster: Path) -> None:
     far.mlspec("plan", "--detailed-exitcode")
 
 
+def test_on_kserve(far: Any, cluster: Path) -> None:
+    far.edit("kind: kubernetes\n", "kind: kserve\n    mode: knative\n")
+    rollout = "rollout: {strategy: canary, steps: [50%], bake: 1s, min_requests: 0}"
+    far.edit("    runtime: asgi\n", f"    runtime: asgi\n    {rollout}\n")
+    said = far.mlspec("apply", "--yes").stderr
+    assert "version 1 serves at http://loans.ml.example.org" in said
+    path = cluster / "objects/InferenceService.loans.json"
+    live = json.loads(path.read_text())
+    live["spec"]["predictor"]["minReplicas"] = 1
+    path.write_text(json.dumps(live))
+    [change] = far.json("drift", code=2)["drift"][0]["changes"]
+    assert change["field"] == "InferenceService/loans.spec.predictor.minReplicas"
+    assert far.apply() == []
+    far.edit("threshold: 45", "threshold: 48")
+    said = far.mlspec("apply", "--yes").stderr
+    assert "version 2 serves at http://loans.ml.example.org, after canary: 50%" in said
+    assert "canaryTrafficPercent" not in json.loads(path.read_text())["spec"]["predictor"]
+    [row] = far.json("status")["deployments"]
+    assert (row["version"], row["runs"]) == (2, "running")
+
+
 def test_manifests_for_gitops(far: Any, cluster: Path) -> None:
     far.edit("    context: test\n", "    gitops: deploy/production\n")
     far.edit("    ready: 5s\n", "")

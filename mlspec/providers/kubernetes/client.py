@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mlspec.atomic import make_own_folder
 from mlspec.compilers.kubernetes import (
     CANARY,
+    CONTAINER,
     RELEASE,
+    STABLE,
     TRACK,
     Object,
     Track,
@@ -28,7 +30,7 @@ from mlspec.compilers.kubernetes import (
 )
 from mlspec.errors import MlspecError, RolledBack
 from mlspec.providers.images.build import image_of
-from mlspec.providers.kubernetes.compare import compare_objects
+from mlspec.providers.kubernetes.compare import Difference, compare_objects
 from mlspec.providers.kubernetes.kept import (
     Kept,
     describe_running,
@@ -68,6 +70,8 @@ class KubernetesTarget:
     name: str
     port: int
     place: Mapping[str, Any]
+    kind: ClassVar[str] = "kubernetes"
+    kinds: ClassVar[str] = KINDS
 
     @property
     def kubectl(self) -> Kubectl:
@@ -79,17 +83,26 @@ class KubernetesTarget:
 
     def observe(self, deployment: str) -> Running | None:
         live = self.kubectl.get(
-            f"{KINDS},configmaps,pods", f"--selector={self._labels(deployment)}"
+            f"{self.kinds},configmaps,pods", f"--selector={self._labels(deployment)}"
         )
         kept = load_kept(live)
         main = next((each for each in live if key_of(each) == ("Deployment", deployment)), None)
         if kept is None and main is None:
             return None
-        if kept is None:
-            return describe_running(self._url(deployment), None, main, live, ())
-        live += self._extra(kept.objects)
-        differs = tuple(compare_objects(kept.expected, live))
-        return describe_running(self._url(deployment), kept, main, live, differs)
+        differs: tuple[Difference, ...] = ()
+        if kept is not None:
+            live += self._extra(kept.objects)
+            differs = tuple(compare_objects(kept.expected, live))
+        spec, status = (main or {}).get("spec", {}), (main or {}).get("status", {})
+        return describe_running(
+            self._url(deployment),
+            kept,
+            main,
+            live,
+            differs,
+            workers=int(spec.get("replicas") or 0),
+            ready=int(status.get("readyReplicas") or 0),
+        )
 
     def release(self, deployment: str) -> Release | None:  # noqa: ARG002
         return None  # its files are in an image, and no longer here
@@ -99,13 +112,13 @@ class KubernetesTarget:
     ) -> Running:
         kubectl, where = self.kubectl, self._address(deployment)
         before = self._unless_later(deployment, release)
-        image = image_of(self.root, deployment, release)
+        image = self._image(deployment, release)
         workload = self._workload(deployment, release, image)
-        objects = compile_kubernetes(workload)
+        objects = self._compile(workload)
         # What the cluster refuses is told before anything changes.
         kubectl.apply(objects, dry=True)
         if smoke and (failed := self._try(workload, smoke)):
-            raise RolledBack(f"{where}: {_not_taken(release)}: {failed}")
+            raise RolledBack(f"{where}: {not_taken(release)}: {failed}")
         self._take(deployment, release, image, objects, before)
         return self._observed(deployment)
 
@@ -124,7 +137,7 @@ class KubernetesTarget:
             raise MlspecError(f"{where}: nothing serves there, beside which to try a release")
         if splits and not self.place.get("gateway"):
             raise needs_gateway(where)
-        image = image_of(self.root, deployment, release)
+        image = self._image(deployment, release)
         stable = Track(before.model, before.version, before.release, before.image)
         new = Track(release.model, release.version, release.digest, image)
 
@@ -155,9 +168,17 @@ class KubernetesTarget:
         kubectl.apply(beside)
         if failed := self._ask(f"{deployment}-{CANARY}", deployment, release.digest, smoke):
             leave()
-            raise RolledBack(f"{where}: {_not_taken(release)}: {failed}")
+            raise RolledBack(f"{where}: {not_taken(release)}: {failed}")
         labels = self._labels(deployment)
-        yield KubernetesTrial(kubectl, labels, give=give, take=take, leave=leave)
+        yield KubernetesTrial(
+            kubectl,
+            f"{labels},{TRACK}={STABLE}",
+            f"{labels},{TRACK}={CANARY}",
+            CONTAINER,
+            give=give,
+            take=take,
+            leave=leave,
+        )
 
     def _unless_later(self, deployment: str, release: Release) -> Kept | None:
         """What is kept of the deployment, unless a later apply than this one left it."""
@@ -181,11 +202,11 @@ class KubernetesTarget:
         routes = [each for each in objects if each["kind"] == "HTTPRoute"]
         self.kubectl.apply([each for each in objects if each not in routes])
         try:
-            self._await(deployment)
+            self._await(deployment, release.digest)
         except Refused as late:
             why = self._why_late(deployment, release.digest, late)
             self._go_back(deployment, before)
-            raise RolledBack(f"{self._address(deployment)}: {_not_taken(release)}: {why}") from None
+            raise RolledBack(f"{self._address(deployment)}: {not_taken(release)}: {why}") from None
         if routes:
             self.kubectl.apply(routes)
         self._prune(deployment, objects, before)
@@ -205,7 +226,7 @@ class KubernetesTarget:
         kept = self._kept(deployment)
         if kept is None or kept.status == "stopped":
             return
-        self.kubectl.run("scale", f"deployment/{deployment}", "--replicas=0")
+        self._halt(deployment, kept)
         self._keep(deployment, replace(kept, status="stopped"))
 
     def start(self, deployment: str) -> Running:
@@ -224,13 +245,14 @@ class KubernetesTarget:
         if kept is None or self._kept(name) is not None:
             return
         track = Track(kept.model, kept.version, kept.release, kept.image)
-        objects = compile_kubernetes(self._of(name, kept.settings, track))
+        objects = self._compile(self._of(name, kept.settings, track))
         self.kubectl.apply(objects)
+        renamed = replace(kept, objects=objects)
         if kept.status == "stopped":
-            self.kubectl.run("scale", f"deployment/{name}", "--replicas=0")
+            self._halt(name, renamed)
         else:
-            self._await(name)
-        self._keep(name, replace(kept, objects=objects))
+            self._await(name, kept.release)
+        self._keep(name, renamed)
         self.destroy(deployment)
 
     def destroy(self, deployment: str) -> None:
@@ -239,7 +261,7 @@ class KubernetesTarget:
             if kept and any(each["kind"] == kind for each in kept.objects):
                 self.kubectl.delete(plural, deployment)
         labels = self._labels(deployment)
-        self.kubectl.delete(f"{KINDS},configmaps", f"--selector={labels}")
+        self.kubectl.delete(f"{self.kinds},configmaps", f"--selector={labels}")
 
     def logs(self, deployment: str) -> tuple[Path, ...]:
         """What its pods said lately, fetched into a file."""
@@ -273,12 +295,19 @@ class KubernetesTarget:
     ) -> str | None:
         """Wait for pods beside those that serve, and ask them; why they are not good, if so."""
         try:
-            self._await(name)
+            self._await_deployment(name)
             return check_smoke(self.kubectl, name, smoke) if smoke else None
         except Refused as late:
             return self._why_late(deployment, release, late)
 
-    def _await(self, workload: str, more: float = 0.0) -> None:
+    def _compile(self, workload: Workload) -> tuple[Object, ...]:
+        return compile_kubernetes(workload)
+
+    def _await(self, deployment: str, release: str, more: float = 0.0) -> None:  # noqa: ARG002
+        """Until what serves is this release; :class:`Refused` if it is not ready in time."""
+        self._await_deployment(deployment, more)
+
+    def _await_deployment(self, workload: str, more: float = 0.0) -> None:
         seconds = self.ready_seconds + more
         self.kubectl.run(
             "rollout",
@@ -298,13 +327,19 @@ class KubernetesTarget:
 
     def _restore(self, deployment: str, kept: Kept) -> None:
         self.kubectl.apply(kept.expected)
-        main = next(each for each in kept.objects if key_of(each) == ("Deployment", deployment))
-        if kept.status != "stopped" and "replicas" not in main["spec"]:
+        if kept.status != "stopped":
             self._wake(deployment, kept)
-        self._await(deployment, BACK_SECONDS)
+        self._await(deployment, kept.release, BACK_SECONDS)
+
+    def _halt(self, deployment: str, kept: Kept) -> None:  # noqa: ARG002
+        """End all pods."""
+        self.kubectl.run("scale", f"deployment/{deployment}", "--replicas=0")
 
     def _wake(self, deployment: str, kept: Kept) -> None:
         """An autoscaler leaves alone what has no pods."""
+        main = next(each for each in kept.objects if key_of(each) == ("Deployment", deployment))
+        if "replicas" in main["spec"]:
+            return
         found = self.kubectl.get(f"deployment/{deployment}")
         if found and not found[0].get("spec", {}).get("replicas"):
             least = int((kept.settings.get("replicas") or {}).get("min", 1))
@@ -313,7 +348,7 @@ class KubernetesTarget:
     def _prune(self, deployment: str, wanted: Sequence[Object], before: Kept | None) -> None:
         """Remove what is the deployment's and is not wanted any more."""
         keep = {key_of(each) for each in wanted}
-        live = self.kubectl.get(KINDS, f"--selector={self._labels(deployment)}")
+        live = self.kubectl.get(self.kinds, f"--selector={self._labels(deployment)}")
         if before is not None:
             live += self._extra(before.objects)
         for each in live:
@@ -354,7 +389,8 @@ class KubernetesTarget:
                     continue
                 lines += describe_trouble(pod)
                 with suppress(MlspecError):
-                    text = self.kubectl.run("logs", about["name"], f"--tail={TROUBLE_LINES}")
+                    call = ("logs", about["name"], "--all-containers", f"--tail={TROUBLE_LINES}")
+                    text = self.kubectl.run(*call)
                     lines += text.splitlines()
         return "\n".join(lines[: 2 * TROUBLE_LINES])
 
@@ -364,13 +400,16 @@ class KubernetesTarget:
             raise MlspecError(f"{self._address(deployment)} is gone from {self.kubectl.where}")
         return running
 
+    def _image(self, deployment: str, release: Release) -> str:
+        return image_of(self.root, deployment, release, self.kind)
+
     def _workload(self, deployment: str, release: Release, image: str) -> Workload:
         track = Track(release.model, release.version, release.digest, image)
         return self._of(deployment, release.settings, track)
 
     def _of(self, deployment: str, settings: Mapping[str, Any], track: Track) -> Workload:
         project = str(self.place["project"])
-        return Workload(deployment, self.name, project, settings, track)
+        return Workload(deployment, self.name, project, settings, track, kind=self.kind)
 
     def _labels(self, deployment: str) -> str:
         labels = self._selector(deployment)
@@ -389,5 +428,6 @@ class KubernetesTarget:
         return f"http://{deployment}.{self.place['namespace']}:{self.port}"
 
 
-def _not_taken(release: Release) -> str:
+def not_taken(release: Release) -> str:
+    """How a release that goes back is told of."""
     return f"version {release.version} of {release.model} was not taken into service"

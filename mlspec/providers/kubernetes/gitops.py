@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlspec.atomic import write_atomic
-from mlspec.compilers.kubernetes import Track, Workload, compile_kubernetes
+from mlspec.compilers.kubernetes import Object, Track, Workload
 from mlspec.compilers.kustomize import LIST, compile_kustomize, compile_list
 from mlspec.errors import MlspecError
 from mlspec.providers.images.build import image_of
@@ -37,12 +37,15 @@ _KEPT = {
 
 @dataclass(frozen=True, slots=True)
 class GitOpsTarget:
-    """A target of kind `kubernetes` with `gitops`; `place` is what the spec says of it."""
+    """A target with `gitops`; `place` is what the spec says of it, `compile` makes the objects of
+    its kind."""
 
     root: Path
     name: str
     port: int
     place: Mapping[str, Any]
+    kind: str
+    compile: Callable[[Workload], Sequence[Object]]
 
     @property
     def folder(self) -> str:
@@ -63,7 +66,7 @@ class GitOpsTarget:
         release: Release,
         smoke: Sequence[Mapping[str, Any]],  # noqa: ARG002 the target before was asked
     ) -> Running:
-        image = image_of(self.root, deployment, release)
+        image = image_of(self.root, deployment, release, self.kind)
         kept = {
             "release": release.digest,
             "model": release.model,
@@ -96,8 +99,9 @@ class GitOpsTarget:
     def _write(self, deployment: str, kept: Mapping[str, Any]) -> None:
         track = Track(kept["model"], kept["version"], kept["release"], kept["image"])
         project = str(self.place["project"])
-        workload = Workload(deployment, self.name, project, kept["settings"], track)
-        files = compile_kustomize(self.folder, deployment, compile_kubernetes(workload))
+        settings = kept["settings"]
+        workload = Workload(deployment, self.name, project, settings, track, kind=self.kind)
+        files = compile_kustomize(self.folder, deployment, self.compile(workload))
         folder = self.root / self.folder / deployment
         folder.mkdir(parents=True, exist_ok=True)
         for file in files:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mlspec.compilers import kserve
 from mlspec.compilers.kubernetes import MANAGER, RELEASE, Object
 from mlspec.plan import canonical_json
 from mlspec.providers.target import Running
@@ -37,12 +38,17 @@ class Kept:
         """What should be there: as applied, but without pods if it was stopped."""
         if self.status != "stopped":
             return self.objects
-        return [
-            {**each, "spec": {**each["spec"], "replicas": 0}}
-            if each["kind"] == "Deployment"
-            else each
-            for each in self.objects
-        ]
+        return [_stopped(each) for each in self.objects]
+
+
+def _stopped(item: Object) -> Object:
+    match item["kind"]:
+        case "Deployment":
+            return {**item, "spec": {**item["spec"], "replicas": 0}}
+        case kserve.KIND:
+            return kserve.stopped(item)
+        case _:
+            return item
 
 
 def record_name(deployment: str) -> str:
@@ -80,10 +86,11 @@ def describe_running(
     main: Mapping[str, Any] | None,
     live: Sequence[Mapping[str, Any]],
     differs: tuple[tuple[str, Any, Any], ...],
+    *,
+    workers: int,
+    ready: int,
 ) -> Running:
-    """What runs, by what is kept of it, its Deployment and all that is there."""
-    spec, status = (main or {}).get("spec", {}), (main or {}).get("status", {})
-    ready = int(status.get("readyReplicas") or 0)
+    """What runs, by what is kept of it, the object that makes its pods and all that is there."""
     pods = [each for each in live if each.get("kind") == "Pod"]
     restarts = sum(
         int(container.get("restartCount") or 0)
@@ -98,7 +105,7 @@ def describe_running(
         version=kept.version if kept else 0,
         url=url,
         since=str((main or {}).get("metadata", {}).get("creationTimestamp") or ""),
-        workers=int(spec.get("replicas") or 0),
+        workers=workers,
         ready=ready,
         restarts=restarts,
         differs=differs,

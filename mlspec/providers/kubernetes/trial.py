@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mlspec.compilers.containerfile import PYTHON
-from mlspec.compilers.kubernetes import CANARY, CONTAINER, STABLE, TRACK
 from mlspec.errors import MlspecError
 from mlspec.providers.inside import METRICS_CODE, METRICS_SECONDS
 from mlspec.providers.kubernetes.kubectl import Kubectl, Refused
@@ -21,10 +20,13 @@ from mlspec.rollouts.driver import Reading, Told
 
 @dataclass(slots=True)
 class KubernetesTrial:
-    """`labels` find the pods of the deployment; `weigh`, `promote` and `abort` are the target's."""
+    """`stable` and `candidate` find the pods of both, whose container is `container`; `give`,
+    `take` and `leave` are the target's."""
 
     kubectl: Kubectl
-    labels: str
+    stable: str
+    candidate: str
+    container: str
     give: Callable[[float], None]
     take: Callable[[], None]
     leave: Callable[[], None]
@@ -34,7 +36,7 @@ class KubernetesTrial:
         self.give(share)
 
     def read(self) -> Reading:
-        self._told.take(self._counts(STABLE), self._counts(CANARY))
+        self._told.take(self._counts(self.stable), self._counts(self.candidate))
         return Reading(self._told.champion, self._told.candidate, self._trouble())
 
     def promote(self) -> None:
@@ -43,23 +45,20 @@ class KubernetesTrial:
     def abort(self) -> None:
         self.leave()
 
-    def _counts(self, track: str) -> Counts | None:
-        """What the pods of a track have counted together; nothing if none of them says."""
-        texts = list(self._texts(track))
+    def _counts(self, pods: str) -> Counts | None:
+        """What these pods have counted together; nothing if none of them says."""
+        texts = list(self._texts(pods))
         return parse_counts("\n".join(texts)) if texts else None
 
-    def _texts(self, track: str) -> Iterator[str]:
-        for pod in self._pods(track):
-            call = ("exec", pod, f"--container={CONTAINER}", "--", PYTHON, "-c", METRICS_CODE)
+    def _texts(self, pods: str) -> Iterator[str]:
+        for each in self.kubectl.get("pods", f"--selector={pods}"):
+            pod, container = str(each["metadata"]["name"]), f"--container={self.container}"
             with suppress(Refused):
+                call = ("exec", pod, container, "--", PYTHON, "-c", METRICS_CODE)
                 yield self.kubectl.run(*call, seconds=METRICS_SECONDS)
 
-    def _pods(self, track: str) -> list[str]:
-        found = self.kubectl.get("pods", f"--selector={self.labels},{TRACK}={track}")
-        return [str(each["metadata"]["name"]) for each in found]
-
     def _trouble(self) -> str:
-        pods = self.kubectl.get("pods", f"--selector={self.labels},{TRACK}={CANARY}")
+        pods = self.kubectl.get("pods", f"--selector={self.candidate}")
         states = [
             state for pod in pods for state in pod.get("status", {}).get("containerStatuses") or ()
         ]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mlspec.spec.checks.values import check_url
-from mlspec.spec.models import Deployment, Rollout, Spec
+from mlspec.spec.models import Deployment, Rollout, Spec, Target
 from mlspec.spec.quantities import write_share
 from mlspec.spec.show import escape
 from mlspec.spec.tree import Path, Problem
 
-KINDS = frozenset({"compose", "kubernetes", "local"})
+KINDS = frozenset({"compose", "kserve", "kubernetes", "local"})
 """Of targets with rollouts."""
 
 
@@ -72,9 +72,29 @@ def _targets(deployment: Deployment, spec: Spec, at: Path) -> Iterator[Problem]:
             message = f"target `{name}` only writes manifests, which have no rollouts"
             yield Problem("MLS101", at, message, "leave `rollout` out", True)
             return
+        if target is not None and target.kind == "kserve":
+            yield from _kserve(name, target, deployment.rollout, at)
         gateless = target is not None and target.kind == "kubernetes" and target.gateway is None
         if gateless and deployment.rollout is not None and deployment.rollout.splits:
             message = f"target `{name}` has no gateway, which gives a canary its share"
             hint = f"add `targets.{name}.gateway`, or use the strategy blue-green"
             yield Problem("MLS101", at, message, hint, True)
             return
+
+
+def _kserve(name: str, target: Target, rollout: Rollout | None, at: Path) -> Iterator[Problem]:
+    """KServe splits in whole percents between two revisions, if it runs them with Knative."""
+    if target.mode != "knative":
+        message = f"target `{name}`: KServe splits requests with Knative only"
+        hint = f"write `targets.{name}.mode: knative`, or leave `rollout` out"
+        yield Problem("MLS101", at, message, hint, True)
+    elif rollout is not None and not rollout.splits:
+        message = f"target `{name}`: KServe keeps no earlier release ready beside one with 100%"
+        yield Problem(
+            "MLS101", at, message, "use the strategy canary, or leave `rollout` out", True
+        )
+    for index, share in enumerate(rollout.steps if rollout is not None else ()):
+        if abs(share * 100 - round(share * 100)) > 1e-9:
+            message = f"target `{name}`: KServe takes no part of a percent"
+            place = (*at, "steps", index)
+            yield Problem("MLS101", place, message, f"write {max(1, round(share * 100))}%")

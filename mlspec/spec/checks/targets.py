@@ -14,6 +14,8 @@ MOST_CONTAINERS = 16
 """Of a deployment on one machine."""
 MAX_OBJECT = 52
 """Of the name of a deployment: Kubernetes adds to it, and stops at 63 characters."""
+CLUSTERS = ("kubernetes", "kserve")
+"""Kinds of targets that are a namespace of a cluster."""
 BESIDE = ("canary", "trial")
 """What is put behind the name of a deployment for a release that is beside it."""
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -38,8 +40,8 @@ def check(spec: Spec) -> Iterator[Problem]:
         message = f"{show(spec.python.image)} is not the name of an image"
         yield Problem("MLS097", ("python", "image"), message, hint)
     for name, target in spec.targets.items():
-        if target.kind == "kubernetes":
-            yield from _kubernetes(target, ("targets", name))
+        if target.kind in CLUSTERS:
+            yield from _cluster(target, ("targets", name))
         elif target.kind == "compose":
             yield from _compose(target, ("targets", name))
         yield from _unused(target, ("targets", name))
@@ -80,13 +82,15 @@ def _compose(target: Target, at: Path) -> Iterator[Problem]:
         yield Problem("MLS097", (*at, "listen"), message, hint)
 
 
-def _kubernetes(target: Target, at: Path) -> Iterator[Problem]:
+def _cluster(target: Target, at: Path) -> Iterator[Problem]:
     if target.namespace is None:
-        yield _missing(at, "namespace", "ml")
+        yield _missing(target, at, "namespace", "ml")
     else:
         yield from _name(target.namespace, (*at, "namespace"), "a namespace")
     if target.gitops is None and target.context is None:
-        yield _missing(at, "context", "NAME", "; `kubectl config get-contexts` has the names")
+        yield _missing(
+            target, at, "context", "NAME", "; `kubectl config get-contexts` has the names"
+        )
     if target.gitops is not None:
         for key in ("context", "ready"):
             if key in target.model_fields_set:
@@ -98,6 +102,13 @@ def _kubernetes(target: Target, at: Path) -> Iterator[Problem]:
         yield Problem("MLS097", (*at, "context"), message, hint)
     if target.captures is not None:
         yield from _name(target.captures, (*at, "captures"), "a PersistentVolumeClaim")
+        if target.kind == "kserve" and target.mode == "knative":
+            message = "a pod of Knative cannot write to a folder of its own name on a volume"
+            hint = "remove it, or write `mode: standard`"
+            yield Problem("MLS096", (*at, "captures"), message, hint, on_key=True)
+    if target.kind == "kserve" and "port" in target.model_fields_set:
+        message = "KServe says on which port a service answers, so `port` has no use"
+        yield Problem("MLS096", (*at, "port"), message, "remove it", on_key=True)
     yield from _image(target, at)
     yield from _around(target, at)
 
@@ -105,7 +116,7 @@ def _kubernetes(target: Target, at: Path) -> Iterator[Problem]:
 def _image(target: Target, at: Path) -> Iterator[Problem]:
     image = target.image
     if image is None:
-        yield _missing(at, "image", "{repository: registry.example.org/ml}")
+        yield _missing(target, at, "image", "{repository: registry.example.org/ml}")
         return
     if not _REPOSITORY.fullmatch(image.repository):
         message = f"{show(image.repository)} is not a place in a registry"
@@ -145,7 +156,7 @@ def _places(spec: Spec) -> Iterator[Problem]:
     """Two targets that would write the same objects, or the same files."""
     seen: dict[tuple[str, ...], str] = {}
     for name, target in spec.targets.items():
-        if target.kind != "kubernetes":
+        if target.kind not in CLUSTERS:
             continue
         place: tuple[str, ...] = (target.context or "", target.namespace or "")
         if target.gitops is not None:
@@ -166,7 +177,7 @@ def _deployment(
         if replicas is not None:
             yield from _fixed(replicas, target_name, (*at, "resources", "replicas"))
         return
-    if target.kind != "kubernetes":
+    if target.kind not in CLUSTERS:
         if replicas is not None:
             message = f"target `{target_name}` is {target.kind} and has no replicas"
             hint = "leave `replicas` out: each processor has a worker"
@@ -198,7 +209,7 @@ def _beside(spec: Spec) -> Iterator[Problem]:
             target = spec.targets.get(target_name)
             if (
                 target is None
-                or target.kind != "kubernetes"
+                or target.kind not in CLUSTERS
                 or target_name not in deployment.targets
             ):
                 continue
@@ -223,6 +234,6 @@ def _name(name: str, at: Path, what: str) -> Iterator[Problem]:
         yield Problem("MLS097", at, message, hint)
 
 
-def _missing(at: Path, key: str, example: str, more: str = "") -> Problem:
-    message = f"a target of kind `kubernetes` needs `{key}`"
+def _missing(target: Target, at: Path, key: str, example: str, more: str = "") -> Problem:
+    message = f"a target of kind `{target.kind}` needs `{key}`"
     return Problem("MLS011", at, message, f"add `{key}: {example}`{more}", on_key=True)

@@ -9,6 +9,7 @@ else. A test tells it what to do otherwise by a file of the folder:
     unreachable   any: the cluster does not answer
     refuse        a word: an object whose JSON has it is refused, in a dry run too
     unready       a word: pods whose template has it never get ready
+    keeps         any: KServe knows no annotation that ends pods
     metrics-POD   what a pod says of its metrics
     smoke.json    what a pod answers, [[status, text], ...]; without the file 200 to each row
 """
@@ -37,6 +38,8 @@ KINDS = {
     "pods": "Pod",
     "httproutes": "HTTPRoute",
     "servicemonitors": "ServiceMonitor",
+    "inferenceservices": "InferenceService",
+    "inferenceservice": "InferenceService",
 }
 
 
@@ -93,7 +96,49 @@ def settle(item):
         save(pod)
     if item["kind"] == "Service":
         item["spec"].setdefault("clusterIP", "10.0.0.1")
+    if item["kind"] == "InferenceService":
+        serve(item)
     return item
+
+
+def serve(item):
+    """What KServe does: a pod for each release that gets requests, conditions, an address."""
+    name, predictor = item["metadata"]["name"], item["spec"]["predictor"]
+    about = item["metadata"].get("annotations", {})
+    well = not ((word := told("unready")) and word in json.dumps(predictor))
+    stopped = about.get("serving.kserve.io/stop") == "true" and told("keeps") is None
+    new = f"{name}-{predictor['labels']['mlspec.dev/revision']}"
+    for pod in everything():
+        if pod["kind"] == "Pod" and pod["metadata"].get("of") == name:
+            last = new not in pod["metadata"]["name"] and "canaryTrafficPercent" in predictor
+            if not last and (well or stopped):
+                path_of("Pod", pod["metadata"]["name"]).unlink()
+    if not stopped:
+        labels = {**item["metadata"]["labels"], **predictor["labels"]}
+        state = {"name": "kserve-container", "restartCount": 0}
+        if not well:
+            state["state"] = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
+        for number in range(predictor["minReplicas"]):
+            save(
+                {
+                    "kind": "Pod",
+                    "metadata": {
+                        "name": f"{new}-{number}",
+                        "of": name,
+                        "labels": labels,
+                        "annotations": predictor["annotations"],
+                    },
+                    "status": {
+                        "containerStatuses": [state],
+                        "conditions": [{"type": "Ready", "status": "True" if well else "False"}],
+                    },
+                }
+            )
+    conditions = [{"type": "Ready", "status": "True" if well and not stopped else "False"}]
+    if not well:
+        why = {"reason": "RevisionFailed", "message": "the container does not start"}
+        conditions.append({"type": "PredictorReady", "status": "False", **why})
+    item["status"] = {"conditions": conditions, "url": f"http://{name}.ml.example.org"}
 
 
 def apply(options):
@@ -152,6 +197,9 @@ def main():
             path_of(item["kind"], item["metadata"]["name"]).unlink()
             if item["kind"] == "Deployment":
                 path_of("Pod", f"{item['metadata']['name']}-1").unlink()
+            for pod in everything() if item["kind"] == "InferenceService" else ():
+                if pod["kind"] == "Pod" and pod["metadata"].get("of") == item["metadata"]["name"]:
+                    path_of("Pod", pod["metadata"]["name"]).unlink()
     elif verb == "scale":
         item = load("Deployment", rest[0].partition("/")[2])
         item["spec"]["replicas"] = int(options[-1].partition("=")[2])
