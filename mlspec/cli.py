@@ -665,6 +665,34 @@ def rollback(
     raise typer.Exit(command(context.obj, _console(), deployment, options))
 
 
+@app.command()
+def approve(
+    context: typer.Context,
+    deployment: Deployment,
+    message: Annotated[
+        str, typer.Option("--message", "-m", help="What was looked at, or why.")
+    ] = "",
+    release: Annotated[
+        str,
+        typer.Option(
+            "--release", metavar="DIGEST", help="Only this one, as the plan told; its beginning."
+        ),
+    ] = "",
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Take your approval back.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Approve the release that a deployment waits with, where its target asks for `approvals`.
+
+    It is recorded in the ledger, under the name and address that Git knows you by. It holds for
+    this release alone: another version, service or setting has to be approved anew.
+    """
+    from mlspec.commands.approve import ApproveOptions
+    from mlspec.commands.approve import approve as command
+
+    options = ApproveOptions(message, release, withdraw, as_json)
+    raise typer.Exit(command(context.obj, _console(), deployment, options))
+
+
 @rollout_app.command("status")
 def rollout_status(context: typer.Context, deployment: Deployment, as_json: AsJson = False) -> None:
     """Tell its step, what was measured against which limit, and of how many requests."""

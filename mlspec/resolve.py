@@ -33,6 +33,7 @@ from mlspec.errors import Diagnostic, SpecError
 from mlspec.imports import trace_class, trace_code
 from mlspec.resources import (
     DatasetResource,
+    Demand,
     Dependency,
     DependencyKind,
     DeploymentResource,
@@ -413,6 +414,9 @@ class Resolver:
                     files=tuple(f"file.{generated.path}" for generated in files),
                     after=tuple(self.spec.earlier(name, target_name)),
                     kind=target.kind,
+                    demand=Demand(
+                        target.approvals, self.spec.policy.approvers.get(target_name, ())
+                    ),
                 )
 
     def place(self, deployment: Deployment, target: Target) -> Mapping[str, Any]:

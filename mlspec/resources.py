@@ -152,11 +152,22 @@ class ModelResource:
 
 
 @dataclass(frozen=True, slots=True)
+class Demand:
+    """How many approvals a release needs, and of whom; of anybody if there are no `approvers`."""
+
+    approvals: int = 0
+    approvers: tuple[str, ...] = ()
+
+
+NO_DEMAND = Demand()
+
+
+@dataclass(frozen=True, slots=True)
 class DeploymentResource:
     """A deployment on one target.
 
     `service` are the texts of the generated service's files by name, `settings` what its processes
-    get: both are part of a release.
+    get: both are part of a release. `demand` is what it has to be approved by, and no part of it.
     """
 
     name: str
@@ -168,6 +179,7 @@ class DeploymentResource:
     files: tuple[str, ...]
     after: tuple[str, ...] = ()
     kind: str = "local"
+    demand: Demand = NO_DEMAND
 
     @property
     def address(self) -> str:

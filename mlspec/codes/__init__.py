@@ -39,6 +39,7 @@ SECTIONS = {
     "Formats of artifacts": range(90, 95),
     "Targets": range(95, 100),
     "Rollouts": range(100, 105),
+    "Approvals": range(105, 110),
     "Files that the spec names and the repository lacks": range(600, 610),
 }
 """What codes are about, and their numbers."""

@@ -11,6 +11,7 @@ from mlspec.dvc.lock import parse_lock
 from mlspec.errors import MlspecError
 from mlspec.git import Git
 from mlspec.ledger.anchors import check_anchor, check_refs, check_remote
+from mlspec.ledger.approvals import check_approvals
 from mlspec.ledger.check import RECOVER, LedgerCheck, Problem
 from mlspec.ledger.lock import acquire
 from mlspec.ledger.recover import find_good
@@ -94,6 +95,8 @@ def _check_ledger(git: Git, asked: Asked) -> Iterator[Problem]:
         readable = all(problem.kind != "ledger" for problem in found)
         if readable and (asked.signed or wants_signatures(git)):
             yield from check_signatures(git, tip, every=asked.signed)
+        if not found:
+            yield from check_approvals(git, tip, signed=asked.signed)
     yield from check_remote(git, tip)
     for noted in asked.anchors:
         yield from check_anchor(git, tip, noted)

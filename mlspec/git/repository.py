@@ -351,6 +351,11 @@ class Git:
         return Identity(self._user("name", "mlspec"), self._user("email", "mlspec@localhost"))
 
     @property
+    def knows_user(self) -> bool:
+        """Whether Git knows how to name the user, rather than that mlspec has to."""
+        return bool(os.environ.get("GIT_AUTHOR_EMAIL") or self.config.get("user.email"))
+
+    @property
     def signs(self) -> bool:
         """Whether the user signs commits."""
         return self.config.get("commit.gpgsign", "").lower() in {"true", "yes", "on", "1"}

@@ -20,6 +20,7 @@ from mlspec.ledger import paths
 from mlspec.ledger.entry import load_entry
 from mlspec.ledger.objects import Commit, Objects
 from mlspec.ledger.records import (
+    Approval,
     Candidate,
     Deployed,
     Imported,
@@ -40,6 +41,7 @@ _KINDS: tuple[tuple[re.Pattern[str], type[Record]], ...] = tuple(
         (r"models/[^/]+/[^/]+/versions/[^/]+\.json", Version),
         (r"deployments/[^/]+/[^/]+\.json", Deployed),
         (r"datasets/[^/]+/[^/]+\.json", Imported),
+        (r"approvals/[^/]+/[^/]+/[^/]+/[^/]+\.json", Approval),
         (r"policy\.json", Policy),
     )
 )
@@ -179,6 +181,9 @@ def _place_of(path: str, record: Record) -> str:
             return paths.version_path(record.model, record.number)
         case Deployed():
             return paths.deployment_path(record.deployment, record.target)
+        case Approval():
+            about = (record.deployment, record.target, record.release)
+            return paths.approval_path(*about, record.by)
         case Imported():
             return paths.dataset_path(record.dataset)
         case _:

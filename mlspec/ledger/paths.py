@@ -12,6 +12,7 @@ import re
 from mlspec.errors import MlspecError
 
 MODELS = "models"
+APPROVALS = "approvals"
 POLICY = "policy.json"
 HEAD = "ledger.json"
 """The schema and the serial of the ledger."""
@@ -54,6 +55,18 @@ def version_path(model: str, number: int) -> str:
 
 def deployment_path(deployment: str, target: str) -> str:
     return f"deployments/{shard_of(deployment)}/{_name(deployment)}@{_name(target)}.json"
+
+
+def approvals_path(deployment: str, target: str, release: str) -> str:
+    """The folder of who approved a release."""
+    place = f"{shard_of(deployment)}/{_name(deployment)}@{_name(target)}"
+    return f"{APPROVALS}/{place}/{_short(release)}"
+
+
+def approval_path(deployment: str, target: str, release: str, by: str) -> str:
+    """Two people write two files; an address is the same in capital letters."""
+    who = hashlib.sha256(by.lower().encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return f"{approvals_path(deployment, target, release)}/{who}.json"
 
 
 def dataset_path(dataset: str) -> str:

@@ -9,6 +9,7 @@ path in the ledger's tree                              type                 rewr
 `models/<xx>/<model>/versions/<number>.json`           :class:`Version`     when its files go
 `deployments/<xx>/<deployment>@<target>.json`          :class:`Deployed`    by each deploy
 `datasets/<xx>/<dataset>.json`                         :class:`Imported`    when the data changes
+`approvals/<xx>/<d>@<target>/<release>/<who>.json`     :class:`Approval`    by who approves
 `policy.json`                                          :class:`Policy`      when the policy changes
 =====================================================  ===================  ========================
 
@@ -201,10 +202,40 @@ class Deployed(Record):
         return self.place in ("", place)
 
 
+class Approval(Record):
+    """That somebody approved a release on a target: of exactly this digest, and of no other.
+
+    `by` is the address that Git knows them by, `commit` the source that they looked at. `own` tells
+    that they also made the change: it counts only beside somebody else's.
+    """
+
+    deployment: str
+    target: str
+    release: str
+    model: str
+    version: int
+    by: str
+    name: str
+    when: str
+    commit: str
+    message: str = ""
+    own: bool = False
+
+
 class Policy(Record):
-    """The rules of the spec that was applied last: no later one lifts and breaks them at once."""
+    """The rules of the spec that was applied last: no later one lifts and breaks them at once.
+
+    `approvals` and `approvers` are by target. Without any, they are not written.
+    """
 
     protect: tuple[str, ...] = ()
+    approvals: Mapping[str, int] = {}
+    approvers: Mapping[str, tuple[str, ...]] = {}
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = dump(self)
+        return {key: value for key, value in plain.items() if value or key == "protect"}
 
 
 class Imported(Record):

@@ -12,6 +12,7 @@ from mlspec.errors import MlspecError
 from mlspec.fingerprint import entry_outputs
 from mlspec.ledger import paths
 from mlspec.ledger.records import (
+    Approval,
     Candidate,
     Deployed,
     Imported,
@@ -103,6 +104,13 @@ class Recorded:
 
     def imported(self, dataset: str) -> Imported | None:
         return self._read(paths.dataset_path(dataset), Imported)
+
+    def approvals(self, address: str, release: str) -> tuple[Approval, ...]:
+        """Who approved that this release is deployed at `address`."""
+        deployment, _, target = address.removeprefix("deployment.").partition("@")
+        files = self._reader.list(paths.approvals_path(deployment, target, release))
+        found = (self._read(path, Approval) for path in files)
+        return tuple(sorted(filter(None, found), key=lambda each: (each.when, each.by)))
 
     def policy(self) -> Policy | None:
         return self._read(paths.POLICY, Policy)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mlspec.errors import MlspecError
 from mlspec.fingerprint import release_digest, trial_digest
-from mlspec.ledger.records import Deployed, Version
+from mlspec.ledger.records import Deployed, Policy, Version
 from mlspec.plan import Action, Consequence, FieldChange, Step
+from mlspec.planner.approvals import needs_approval, policy_of, why_not_approved
 from mlspec.planner.facts import Facts, Outlook
 from mlspec.planner.quarantine import why_quarantined
 from mlspec.resources import DeploymentResource, StageResource
@@ -111,6 +113,8 @@ def _plan_version(
         facts.hold(resource.address, f"this release was refused: {why}")
     elif (earlier := _not_yet_on(facts, resource, version)) is not None:
         facts.hold(resource.address, f"{earlier} does not serve version {number}, and comes first")
+    elif (lacking := why_not_approved(facts, resource, release, number)) is not None:
+        facts.hold(resource.address, lacking)
     elif recorded is None or recorded.status == "refused":
         pins = resource.pinned is not None
         reason = (
@@ -211,15 +215,27 @@ def _forget(facts: Facts, address: str, reason: str) -> None:
 
 
 def plan_policy(facts: Facts) -> None:
-    """Have the ledger remember what is protected."""
+    """Have the ledger remember what is protected, and what has to be approved."""
     recorded, wanted = facts.recorded.policy(), facts.desired.spec.policy.protect
     known = recorded.protect if recorded else ()
-    if known != wanted:
-        change = FieldChange("protect", list(known), list(wanted))
-        reason = "what is protected changed"
+    changes = [] if known == wanted else [FieldChange("protect", list(known), list(wanted))]
+    asked, approved = policy_of(facts.desired.spec), recorded or Policy()
+    for name in ("approvals", "approvers"):
+        was, now = dict(getattr(approved, name)), dict(getattr(asked, name))
+        if was != now:
+            changes.append(FieldChange(name, _listed(was), _listed(now)))
+    if changes:
+        reason = "what is protected changed" if known != wanted else "who has to approve changed"
         facts.add(
-            Step("policy.protect", Action.UPDATE, Consequence.NONE, reason, changes=(change,))
+            Step("policy.protect", Action.UPDATE, Consequence.NONE, reason, changes=tuple(changes))
         )
+
+
+def _listed(by_target: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON has it."""
+    return {
+        name: list(each) if isinstance(each, tuple) else each for name, each in by_target.items()
+    }
 
 
 def plan_destruction(facts: Facts) -> None:
@@ -303,6 +319,12 @@ def _plan_pending(
         facts.hold(resource.address, f"{earlier} does not get the new version, and comes first")
         return
     assert outlook.pending is not None
+    if needs_approval(facts, resource):
+        facts.hold(
+            resource.address,
+            f"what {outlook.pending} registers has to be approved before it is deployed",
+        )
+        return
     reason = f"the version that {outlook.pending} registers"
     reason += _how(resource, recorded)
     _add(

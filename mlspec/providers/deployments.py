@@ -68,6 +68,8 @@ def _serve(step: Step, context: Context) -> Change:
         return Change("", {path: kept.refusing(trial, reason)}, error)
     _leave(step.address, resource, context)
     said = running.note or f"serves at {running.url}"
+    if approvals := context.recorded.approvals(step.address, release):
+        said += f"; approved by {', '.join(each.by for each in approvals)}"
     return Change(f"version {version.number} {said}", {path: record})
 
 

@@ -401,6 +401,8 @@ class Target(Section):
     """Where the deployment of this target listens; on Kubernetes, the port of its Service."""
     after: str | None = None
     """The target that must be served first."""
+    approvals: int = Field(default=0, ge=0, le=20)
+    """How many people have to approve a release before it is deployed: `mlspec approve`."""
     context: str | None = None
     """Kubernetes, KServe: the name of the cluster in kubectl's own settings."""
     namespace: str | None = None
@@ -583,6 +585,8 @@ class Policy(Section):
 
     protect: tuple[str, ...] = ()
     """Models and deployments: model.NAME, deployment.NAME or deployment.NAME@TARGET."""
+    approvers: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Who may approve, by target: the addresses that Git knows people by. Without it, anybody."""
 
 
 class Reconcile(Section):

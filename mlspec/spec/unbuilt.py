@@ -16,11 +16,9 @@ KEYS: tuple[str, ...] = (
     "models.*.gates.*.max_gap",
     "models.*.gates.*.measure",
     "models.*.gates.*.min_rows",
-    "targets.*.approvals",
     "deployments.*.capture.keep",
     "deployments.*.challenger",
     "ci.gitlab",
-    "policy.approvers",
     "policy.branches",
 )
 """Keys, by path; `*` is any name."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping
 
 from mlspec.spec.checks import (
+    approvals,
     artifacts,
     executors,
     gates,
@@ -60,6 +61,7 @@ def check_head(spec: Spec) -> Iterator[Problem]:
     yield from values.check(spec)
     yield from rollouts.check(spec)
     yield from targets.check(spec)
+    yield from approvals.check(spec)
     for name, dataset in spec.datasets.items():
         yield from names.check_tags(dataset.tags, ("datasets", name))
     for name, deployment in spec.deployments.items():

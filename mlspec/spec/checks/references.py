@@ -23,6 +23,8 @@ def check(spec: Spec, faces: Mapping[str, Face], names: Names) -> Iterator[Probl
     yield from _inputs(faces, names)
     yield from _executors(faces, names)
     yield from _targets(spec, names)
+    for target in spec.policy.approvers:
+        yield from _reference("target", target, ("policy", "approvers", target), names)
     for index, address in enumerate(spec.policy.protect):
         yield from _protected(address, ("policy", "protect", index), spec, names)
 

@@ -30,7 +30,9 @@ from mlspec.ledger.state import Recorded
 from mlspec.plan import Plan, Step, canonical_json
 from mlspec.planner import Leave, make_plan
 from mlspec.resources import (
+    NO_DEMAND,
     DatasetResource,
+    Demand,
     Dependency,
     DependencyKind,
     DeploymentResource,
@@ -102,16 +104,20 @@ class World:
     pin: dict[str, int] = field(default_factory=dict)
     quarantine: tuple[tuple[int, str], ...] = ()
     rollout: Rollout | None = None
+    demand: Demand = NO_DEMAND
 
     @property
     def desired(self) -> Desired:
-        spec = Spec.model_validate_json(
-            canonical_json(SPEC | {"policy": {"protect": self.protect}})
-        )
+        policy: dict[str, Any] = {"protect": self.protect}
+        if self.demand.approvers:
+            policy["approvers"] = {"local": self.demand.approvers}
+        local = {"kind": "local", "approvals": self.demand.approvals}
+        asked = {"policy": policy, "targets": {"local": local}}
+        spec = Spec.model_validate_json(canonical_json(SPEC | asked))
         bad = tuple(Quarantine(version=number, reason=why) for number, why in self.quarantine)
         model = spec.models["m"].model_copy(update={"quarantine": bad})
-        asked = {"pin": self.pin, "rollout": self.rollout}
-        pinned = spec.deployments["m"].model_copy(update=asked)
+        update = {"pin": self.pin, "rollout": self.rollout}
+        pinned = spec.deployments["m"].model_copy(update=update)
         spec = spec.model_copy(update={"models": {"m": model}, "deployments": {"m": pinned}})
         gate = model.gates["good"].model_validate(self.gate)
         priced = Resources.model_validate({"price": self.price} if self.price else {})
@@ -153,6 +159,7 @@ class World:
                     settings={},
                     files=(),
                     after=tuple(f"deployment.m@{earlier}" for earlier in self.targets[:place]),
+                    demand=self.demand,
                 )
                 for place, target in enumerate(self.targets)
             ),
