@@ -239,6 +239,12 @@ def convert(
     ] = "",
     metrics: Annotated[str, typer.Option(help="Where to write the figures, as JSON.")] = "",
     trusted: Annotated[str, typer.Option(help="Why a joblib file may be loaded.")] = "",
+    tolerance: Annotated[
+        float | None, typer.Option(help="Fail if numbers differ by more, such as 1e-5.")
+    ] = None,
+    optional: Annotated[
+        bool, typer.Option("--optional", help="Do not fail; say in the figures what came of it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a model as ONNX, and say how alike and how fast it answers.
@@ -256,6 +262,8 @@ def convert(
         format=format,
         metrics=metrics,
         trusted=trusted,
+        tolerance=tolerance,
+        optional=optional,
         as_json=as_json,
     )
     raise typer.Exit(done)

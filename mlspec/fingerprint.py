@@ -15,6 +15,8 @@ from mlspec.plan import canonical_json
 
 FETCH = "fetch"
 """What the stage is called that brings an artifact that others made."""
+CONVERT = "convert"
+"""What the stage is called that writes an artifact as ONNX, to be served so."""
 
 
 def digest_of(value: Any) -> str:

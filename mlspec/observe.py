@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from mlspec.compilers.bento import CONVERTED
 from mlspec.compilers.dvc import lock_path
 from mlspec.compilers.generated import MARK
 from mlspec.compilers.github import PATH as WORKFLOW
@@ -87,9 +88,10 @@ def _left_over(desired: Desired, root: Path) -> Iterator[str]:
         yield from _generated(root, f"pipelines/{name}", ("dvc.yaml", "params.json"))
     for name in sorted(_names(root, "services")):
         wanted = desired.resources if name in deployments else ()
-        for path in _generated(root, f"services/{name}", _names(root, f"services/{name}")):
-            if f"file.{path}" not in wanted:
-                yield path
+        for folder in (f"services/{name}", f"services/{name}/{CONVERTED}"):
+            for path in _generated(root, folder, _names(root, folder)):
+                if f"file.{path}" not in wanted:
+                    yield path
     cards = {name for name in _names(root, "cards") if name.endswith(".md")}
     yield from _generated(root, "cards", cards.difference(map("{}.md".format, models)))
     if f"file.{WORKFLOW}" not in desired.resources:

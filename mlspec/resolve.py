@@ -48,10 +48,11 @@ from mlspec.spec.flows import Flows
 from mlspec.spec.load import Loaded
 from mlspec.spec.models import (
     TARGET_KEYS,
+    Convert,
     Dataset,
     Deployment,
-    Fetch,
     Model,
+    Own,
     Spec,
     Stage,
     Target,
@@ -198,7 +199,7 @@ class Resolver:
         joined = {
             stage_name: stage.model_copy(update={"command": command})
             for stage_name, stage in model.stages.items()
-            if (command := stage_command(stage)) != stage.command
+            if (command := self.command(stage)) != stage.command
         }
         if joined:
             model = model.model_copy(update={"stages": {**model.stages, **joined}})
@@ -267,6 +268,13 @@ class Resolver:
             files=self.storage if model.from_ is not None and model.from_.mlflow else (),
             code=tuple(self.serving_code(model)),
         )
+
+    def command(self, stage: Stage) -> str:
+        """The command as DVC gets it, with the place of a sample that is a dataset."""
+        if isinstance(stage, Convert):
+            dataset = self.spec.datasets.get(stage.inputs[1])
+            stage = stage.reading(dataset.path if dataset else stage.inputs[1])
+        return stage_command(stage)
 
     def serving_code(self, model: Model) -> dict[str, str]:
         """The md5 of each file of the class that answers for a model, by its path."""
@@ -360,7 +368,7 @@ class Resolver:
             found.setdefault(path, self.input(path, f"stage.{model}.{name}", given))
         for path in code:
             found.setdefault(path, self.known(path, DependencyKind.CODE))
-        if requirements is not None and not isinstance(stage, Fetch):
+        if requirements is not None and not isinstance(stage, Own):
             known = self.known(requirements, DependencyKind.REQUIREMENTS)
             found.setdefault(requirements, known)
         yield from (found[path] for path in sorted(found))
@@ -394,7 +402,12 @@ class Resolver:
         for name, deployment in self.spec.deployments.items():
             model = self.spec.models[deployment.model]
             files = compile_bento(name, deployment, deployment.model, model, pins)
-            yield from map(FileResource, files)
+            converted: tuple[GeneratedFile, ...] = ()
+            if model.serve.runtime != "native":
+                converted = compile_bento(
+                    name, deployment, deployment.model, model, pins, converted=True
+                )
+            yield from map(FileResource, (*files, *converted))
             code = self.serving_code(model)
             for target_name in deployment.targets:
                 target = self.spec.targets[target_name]
@@ -404,6 +417,7 @@ class Resolver:
                     deployment=deployment,
                     port=target.port,
                     service={g.path.rpartition("/")[2]: g.text for g in files},
+                    converted={g.path.rpartition("/")[2]: g.text for g in converted},
                     settings={
                         **deployment.resources.model_dump(mode="json", exclude={"replicas"}),
                         **self.place(deployment, target),
@@ -411,7 +425,7 @@ class Resolver:
                         "capture": deployment.capture and deployment.capture.model_dump(),
                         **({"code": code} if code else {}),
                     },
-                    files=tuple(f"file.{generated.path}" for generated in files),
+                    files=tuple(f"file.{each.path}" for each in (*files, *converted)),
                     after=tuple(self.spec.earlier(name, target_name)),
                     kind=target.kind,
                     demand=Demand(

@@ -180,6 +180,8 @@ class DeploymentResource:
     after: tuple[str, ...] = ()
     kind: str = "local"
     demand: Demand = NO_DEMAND
+    converted: Mapping[str, str] = field(default_factory=dict)
+    """Likewise of the service that answers with ONNX, if the model may be served so."""
 
     @property
     def address(self) -> str:

@@ -34,6 +34,8 @@ def run_convert(
     format: str,  # noqa: A002
     metrics: str,
     trusted: str,
+    tolerance: float | None = None,
+    optional: bool = False,
     as_json: bool,
 ) -> int:
     """Write `out`, and the figures to the file `metrics` if one is named."""
@@ -45,12 +47,17 @@ def run_convert(
     place = start / out
     place.parent.mkdir(parents=True, exist_ok=True)
     with waiting("converting"):
-        figures = convert_artifact(start / model, kind, start / sample, place, trusted)
+        figures = convert_artifact(
+            start / model, kind, start / sample, place, trusted, tolerance, optional=optional
+        )
     if metrics:
         (start / metrics).parent.mkdir(parents=True, exist_ok=True)
         (start / metrics).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     if as_json:
         console.say_json(figures)
+        return 0
+    if "onnx_equal" not in figures:
+        console.say(f"{escape(model)} is {escape(place.read_text(encoding='utf-8').strip())}")
         return 0
     console.say(
         f"{escape(out)}: {figures['onnx_equal']:.2%} of {figures['onnx_rows']:,} predictions are "

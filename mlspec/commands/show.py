@@ -137,6 +137,11 @@ def describe_version(version: Version, recorded: Recorded) -> dict[str, Any]:
         "commit": version.commit,
         "dirty": version.dirty,
         "artifact": version.artifact.model_dump(mode="json") if version.artifact else None,
+        **(
+            {"conversion": version.conversion.model_dump(mode="json", exclude={"signature"})}
+            if version.conversion
+            else {}
+        ),
         **({"files": "removed by `mlspec gc`"} if version.freed else {}),
         **({"source": dict(version.source)} if version.source else {}),
         "metrics": dict(version.metrics),

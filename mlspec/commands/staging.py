@@ -11,7 +11,7 @@ from mlspec.compilers.bento import compile_bento
 from mlspec.dvc.client import Dvc
 from mlspec.errors import MlspecError
 from mlspec.formats import inspect_declared
-from mlspec.ledger.records import Version
+from mlspec.ledger.records import Conversion, Version
 from mlspec.ledger.state import Recorded
 from mlspec.planner.quarantine import why_quarantined
 from mlspec.providers.artifacts import name_artifact
@@ -68,15 +68,18 @@ def stage_wanted(
     name, model = _find_model(project, wanted.model)
     recorded = project.recorded()
     description: dict[str, Any]
+    converted = False
     if wanted.working_tree:
         artifact, description = _from_worktree(project, name, model)
     else:
         version = _find_version(recorded, name, model, wanted.version)
-        artifact, description = _from_storage(project, version, folder)
+        converted = model.serve.runtime != "native" and _is_converted(version)
+        artifact, description = _from_storage(project, version, folder, converted=converted)
     deployment = _deployment(project, name)
     if runtime is not None:
         deployment = deployment.model_copy(update={"runtime": runtime})
-    files = compile_bento(NAME, deployment, name, model, project.resolver.pins())
+    pins = project.resolver.pins()
+    files = compile_bento(NAME, deployment, name, model, pins, converted=converted)
     for file in files:
         path = folder / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,13 +89,14 @@ def stage_wanted(
     with waiting(f"building the service of {escape(name)}"):
         release = stage_release(
             folder,
-            folder / "services" / NAME,
+            (folder / files[0].path).parent,
             artifact,
             description,
             settings,
             0,
             names=tuple(file.path.rpartition("/")[2] for file in files),
             code_root=project.root,
+            service=NAME,
         )
     return Staged(release, description["signature"])
 
@@ -161,10 +165,18 @@ def _newest(recorded: Recorded, name: str, model: Model, versions: tuple[Version
     return next(good, versions[-1])
 
 
-def _from_storage(project: Project, version: Version, folder: Path) -> tuple[Path, dict[str, Any]]:
+def _is_converted(version: Version) -> bool:
+    """Whether deployments answer with the artifact as ONNX."""
+    return version.conversion is not None and version.conversion.file is not None
+
+
+def _from_storage(
+    project: Project, version: Version, folder: Path, *, converted: bool
+) -> tuple[Path, dict[str, Any]]:
     """The version's own bytes, whatever the worktree has now."""
-    assert version.artifact is not None
-    file = version.artifact
+    served = version.conversion if converted and version.conversion else version
+    file = served.file if isinstance(served, Conversion) else served.artifact
+    assert file is not None
     with Dvc(project.root, project.worktree.digest) as dvc, waiting("fetching the artifact"):
         place = dvc.fetch({file.path: file.md5})[file.path]
     return name_artifact(file, place, folder), {
@@ -172,7 +184,7 @@ def _from_storage(project: Project, version: Version, folder: Path) -> tuple[Pat
         "version": version.number,
         "digest": file.md5,
         "commit": version.commit,
-        "signature": version.signature,
+        "signature": served.signature,
     }
 
 

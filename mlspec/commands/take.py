@@ -17,6 +17,7 @@ from mlspec.fingerprint import release_digest
 from mlspec.planner.drift import Drift, Mend, Reading
 from mlspec.planner.intake import Edit, Intake, Kind, left_over, take_file, take_release
 from mlspec.planner.quarantine import why_quarantined
+from mlspec.planner.serving import choose_served
 from mlspec.providers.files import write_files
 from mlspec.providers.target import Release
 from mlspec.providers.targets import target_of
@@ -185,7 +186,8 @@ def _intake_of_release(project: Project, take: _Take, desired: Desired) -> Intak
     wanted = resource.pinned or (settled.number if settled else None)
     intake = take_release(resource, wanted, release.version, release.settings)
     if not intake.edits:
-        same = (resource.service, release.settings, version.artifact.md5, version.number)
+        served = choose_served(resource, version)
+        same = (served.texts, release.settings, served.file.md5, version.number)
         if release_digest(*same) != release.digest:
             intake.misfits.append(
                 "its generated service has another text than the spec compiles to"

@@ -18,7 +18,7 @@ from mlspec.compilers.templates import render_template
 from mlspec.compilers.yaml_text import render_yaml
 from mlspec.errors import MlspecError
 from mlspec.plan import Consequence
-from mlspec.spec.models import Deployment, Model
+from mlspec.spec.models import Deployment, Model, converted_path
 
 TESTED = {
     "bentoml": "1.4.39",
@@ -72,17 +72,19 @@ OWN_CODE = ("python", "safetensors")
 INSTEAD = {"xgboost-cpu": "xgboost"}
 """Packages of one module; the first is smaller, the second is taken if the user pins it."""
 
+CONVERTED = "onnx"
+"""The folder, in that of a service, of the one that answers with ONNX in its place."""
 MAX_ROWS = 1000
 MAX_BYTES = 10 * 2**20
 _NAME = re.compile(r"[a-z0-9]([-_.a-z0-9]{0,61}[a-z0-9])?")
 
 
 def service_paths(name: str) -> tuple[str, ...]:
-    """The files of the service of a deployment, which :func:`compile_bento` makes; the first only
-    for BentoML."""
-    return tuple(
-        f"services/{name}/{file}" for file in ("bentofile.yaml", "requirements.txt", "service.py")
-    )
+    """The files that :func:`compile_bento` may make for a deployment: `bentofile.yaml` for BentoML,
+    those of :data:`CONVERTED` for a model that may be served as ONNX."""
+    files = ("bentofile.yaml", "requirements.txt", "service.py")
+    folders = (f"services/{name}", f"services/{name}/{CONVERTED}")
+    return tuple(f"{folder}/{file}" for folder in folders for file in files)
 
 
 def compile_bento(
@@ -91,8 +93,13 @@ def compile_bento(
     model_name: str,
     model: Model,
     requirements: Mapping[str, str],
+    *,
+    converted: bool = False,
 ) -> tuple[GeneratedFile, ...]:
-    """The service of a deployment; `requirements` are the versions that the user pins."""
+    """The service of a deployment, or if `converted` the one that answers with ONNX in its place.
+
+    `requirements` are the versions that the user pins.
+    """
     if not _NAME.fullmatch(name):
         raise MlspecError(f"{name!r} can not be the name of a service")
     if model.artifact is None:
@@ -101,11 +108,14 @@ def compile_bento(
             hint=f"add `artifact: {{path: ..., format: onnx}}` to model.{model_name}",
         )
     owner = f"deployment.{name}"
-    kind = model.artifact.format
+    kind, path = model.artifact.format, model.artifact.path
+    folder = f"services/{name}"
+    if converted:
+        kind, path, folder = "onnx", converted_path(path), f"{folder}/{CONVERTED}"
     framed = kind == "python" and model.artifact.input == "frame"
     packages = (*RUNTIMES[deployment.runtime], *PACKAGES[kind], *(("pandas",) if framed else ()))
     pins = _pins(packages, kind, requirements)
-    model_file = artifact_name(model.artifact.path)
+    model_file = artifact_name(path)
     texts = {
         "service.py": render_template(
             "service/service.py.jinja",
@@ -127,7 +137,7 @@ def compile_bento(
     if deployment.runtime == "bentoml":
         texts["bentofile.yaml"] = _bentofile(owner, name, kind, model_file, pins)
     return tuple(
-        GeneratedFile(f"services/{name}/{file}", text, owner, Consequence.REDEPLOY)
+        GeneratedFile(f"{folder}/{file}", text, owner, Consequence.REDEPLOY)
         for file, text in sorted(texts.items())
     )
 

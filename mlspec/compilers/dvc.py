@@ -19,7 +19,7 @@ from typing import Any
 
 from mlspec.compilers.generated import GeneratedFile, header
 from mlspec.plan import canonical_json
-from mlspec.spec.models import Dataset, Fetch, Model, Python, Stage, Storage
+from mlspec.spec.models import Dataset, Model, Own, Python, Stage, Storage
 
 SPEC = "mlspec.yaml"
 
@@ -83,7 +83,7 @@ def stage_paths(
 def stage_params(python: Python, name: str, stage: Stage) -> dict[str, Any]:
     """The values of the params file that are part of the stage's fingerprint, by key."""
     values: dict[str, Any] = {}
-    if not isinstance(stage, Fetch):
+    if not isinstance(stage, Own):
         values["python"] = {"version": python.version}
     if stage.params:
         values[name] = _plain(stage.params)
@@ -113,7 +113,7 @@ def compile_pipeline(
             stage,
             datasets=datasets,
             code=code.get(key, ()),
-            requirements=None if isinstance(stage, Fetch) else requirements,
+            requirements=None if isinstance(stage, Own) else requirements,
         )
         body = {
             "cmd": stage_command(stage),

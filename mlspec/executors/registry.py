@@ -18,7 +18,7 @@ from mlspec.executors.messages import Answer, Findings, Question, Request
 from mlspec.executors.origin import Origin
 from mlspec.git import Git
 from mlspec.spec.checks.executors import BUILT_IN, GROUP
-from mlspec.spec.models import Executor, Fetch, Model, Stage
+from mlspec.spec.models import Executor, Model, Own, Stage
 
 
 class RemoteExecutor(Protocol):
@@ -65,8 +65,8 @@ class Executors:
 
 
 def executor_name(stage: Stage, model: Model) -> str | None:
-    """Where a stage runs: the name of an executor, or none for here, where models are fetched."""
-    return None if isinstance(stage, Fetch) else stage.executor or model.executor
+    """Where a stage runs: the name of an executor, or none for here, where mlspec's own run."""
+    return None if isinstance(stage, Own) else stage.executor or model.executor
 
 
 def load_kind(kind: str) -> Make:

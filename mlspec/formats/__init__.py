@@ -32,6 +32,8 @@ FOLDERS = ("python", "transformers")
 """Formats whose artifact may be a folder."""
 TIMEOUT = 120.0
 CONVERSION_TIMEOUT = 900.0
+UNWRITTEN = "not converted: "
+"""What begins a file that stands for one that could not be made."""
 
 
 def inspect_declared(
@@ -83,10 +85,15 @@ def convert_artifact(
     sample: Path,
     out: Path,
     trusted: str = "",
+    tolerance: float | None = None,
+    *,
+    optional: bool = False,
 ) -> dict[str, float]:
     """Write a model as ONNX to `out`; how like it answers the rows of `sample`, and how fast.
 
-    Raises :class:`MlspecError` if it can not be converted.
+    With a `tolerance`, also whether it may take the place of the model; if it is `optional`, it has
+    to be faster. Raises :class:`MlspecError` if it can not be converted, or answers otherwise and
+    is not optional.
     """
     for each in (path, sample):
         if not each.is_file():
@@ -97,6 +104,8 @@ def convert_artifact(
         "sample": str(sample.resolve()),
         "out": str(out.resolve()),
         "trusted": trusted,
+        "tolerance": tolerance,
+        "optional": optional,
     }
     command = ("mlspec.formats.convert", json.dumps(arguments))
     figures: dict[str, float] = _ask(command, path, CONVERSION_TIMEOUT, sys.executable)["figures"]

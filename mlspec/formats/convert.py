@@ -1,7 +1,8 @@
 """`python -m mlspec.formats.convert ARGUMENTS`: writes a model as ONNX and says what it changed.
 
 A child process like that of `inspect`, and for the same reasons. The arguments are one JSON object:
-`format`, `path`, `out`, `sample`, `trusted`. Prints `{"figures": ...}` or `{"problem", "hint"}`.
+`format`, `path`, `out`, `sample`, `trusted`, `tolerance`, `optional`. Prints `{"figures": ...}` or
+`{"problem", "hint"}`.
 
 Numbers are tried as float64 and as float32, for ONNX Runtime knows some operators only in one of
 them; what answers most like the model itself is written.
@@ -13,20 +14,27 @@ import importlib
 import json
 import math
 import os
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlspec.formats import UNWRITTEN
 from mlspec.formats.inspect import Unservable, answer_with, check_bytes
 
 PROCESSOR_SECONDS = 600
 ROWS = 1000
-SECONDS = 0.2
-"""Processor time that is measured: a clock may be too coarse for one row."""
+ROUNDS = 3
+SECONDS = 0.1
+"""Processor time that is measured in each round: a clock may be too coarse for one row."""
+FASTER = 1.1
+"""How many times as fast it has to be: by less, a measurement may be wrong."""
 TOLERANCE = 1e-5
 """Numbers that differ by less, as a share of the number, count as equal: float32 keeps no more."""
+GAPS = 5
+"""Where a value may be missing, each fifth is taken out to see what is answered then."""
 Answers = Callable[[Any], Sequence[Any]]
 """From a data frame of rows to predictions and perhaps probabilities."""
 
@@ -37,8 +45,15 @@ def convert(
     out: str,
     sample: str,
     trusted: str = "",
+    tolerance: float | None = None,
+    optional: bool = False,
 ) -> dict[str, float]:
-    """Write the model at `path` as ONNX to `out`; how it answers the rows of `sample`."""
+    """Write the model at `path` as ONNX to `out`; how it answers the rows of `sample`.
+
+    With a `tolerance`, `onnx_served` says whether it may take the place of the model: numbers
+    differ by no more, and all else is the same. If it is `optional` it must be faster too, and what
+    can not be converted is said in `out`; else :class:`Unservable` is raised.
+    """
     if format not in ("skops", "joblib", "lightgbm", "xgboost"):
         raise Unservable(f"models of the format {format} are not converted")
     check_bytes(format, Path(path))
@@ -47,7 +62,52 @@ def convert(
     signature = reader.read_signature(Path(path), **options)
     frame = _read_sample(Path(sample), signature)
     model = reader.load_model(Path(path))
+    if format == "xgboost":
+        model = _best_rounds(model)
     own = _own_answers(format, model, signature)
+    try:
+        written, equal, difference = _write_best(format, model, signature, frame, own)
+        types = _keep(written, Path(out))
+    except Unservable as error:
+        if not optional:
+            raise
+        why = str(error).removeprefix("is ").removeprefix(UNWRITTEN)
+        Path(out).write_text(f"{UNWRITTEN}{why}\n", encoding="utf-8")
+        return {"onnx_rows": len(frame), "onnx_served": 0}
+    one = frame.iloc[:1]
+    slow, fast = _compare_speed(own, _onnx_answers(written), one)
+    figures = {
+        "onnx_rows": len(frame),
+        "onnx_equal": equal,
+        "onnx_difference": difference,
+        "onnx_microseconds": round(fast, 1),
+        "own_microseconds": round(slow, 1),
+        "onnx_speedup": round(slow / fast, 2),
+    }
+    if tolerance is None:
+        return figures
+    alike = types == [output["type"] for output in signature["outputs"]] and _is_alike(
+        own, _onnx_answers(written), frame, signature, tolerance
+    )
+    served = alike and (not optional or slow / fast >= FASTER)
+    if not alike and not optional:
+        Path(out).unlink()
+        raise Unservable(
+            f"answers otherwise as ONNX: {equal:.2%} of {len(frame)} predictions are equal, "
+            f"numbers differ by {difference:.2g}, a missing value counted",
+            "allow more with `tolerance`, or serve it in its own format",
+        )
+    return {**figures, "onnx_served": int(served)}
+
+
+def _write_best(
+    format: str,  # noqa: A002
+    model: Any,
+    signature: dict[str, Any],
+    frame: Any,
+    own: Answers,
+) -> tuple[bytes, float, float]:
+    """As float64 or as float32; the share of equal predictions, and the largest difference."""
     expected = own(frame)
     best: tuple[tuple[float, float], bytes] | None = None
     failed = ""
@@ -69,26 +129,53 @@ def convert(
     if best is None:
         raise Unservable(f"is not converted: {failed[:300]}", "serve it in its own format")
     (minus_equal, difference), written = best
+    return written, -minus_equal, difference
+
+
+def _keep(written: bytes, out: Path) -> list[str]:
+    """Write it, if it is what a service can read; the types of its outputs."""
     part = Path(f"{out}.part")
     part.write_bytes(written)
     try:
-        importlib.import_module("mlspec.formats.onnx").read_signature(part)
+        signature = importlib.import_module("mlspec.formats.onnx").read_signature(part)
         part.replace(out)
     finally:
         part.unlink(missing_ok=True)
-    one = frame.iloc[:1]
-    slow, fast = _microseconds(own, one), _microseconds(_onnx_answers(written), one)
-    return {
-        "onnx_rows": len(frame),
-        "onnx_equal": -minus_equal,
-        "onnx_difference": difference,
-        "onnx_microseconds": round(fast, 1),
-        "own_microseconds": round(slow, 1),
-        "onnx_speedup": round(slow / fast, 2),
-    }
+    return [output["type"] for output in signature["outputs"]]
 
 
-def compare(found: Sequence[Any], expected: Sequence[Any]) -> tuple[float, float]:
+def _is_alike(
+    own: Answers, new: Answers, frame: Any, signature: dict[str, Any], tolerance: float
+) -> bool:
+    """Whether nobody would notice: on the sample, and where values of it are missing."""
+    frames = [frame]
+    if blank := [each["name"] for each in signature["columns"] if each.get("missing")]:
+        with_gaps = frame.astype(dict.fromkeys(blank, float))
+        for number, name in enumerate(blank):
+            with_gaps.iloc[number % GAPS :: GAPS, with_gaps.columns.get_loc(name)] = math.nan
+        frames.append(with_gaps)
+    for each in frames:
+        found, expected = new(each), own(each)
+        if len(found) != len(expected):
+            return False
+        equal, _ = compare(found, expected, tolerance)
+        if equal < 1 or not _are_close(found[-1], expected[-1], tolerance):
+            return False
+    return True
+
+
+def _are_close(found: Any, expected: Any, tolerance: float) -> bool:
+    import numpy
+
+    if numpy.asarray(expected).dtype.kind not in "fiu":
+        return True
+    new, old = (numpy.asarray(each, float).reshape(len(each), -1) for each in (found, expected))
+    return bool(numpy.allclose(new, old, rtol=tolerance, atol=tolerance))
+
+
+def compare(
+    found: Sequence[Any], expected: Sequence[Any], tolerance: float = TOLERANCE
+) -> tuple[float, float]:
     """The share of predictions that are equal, and by how much a number differs at most.
 
     The number is a probability where there are any, else a prediction.
@@ -97,7 +184,7 @@ def compare(found: Sequence[Any], expected: Sequence[Any]) -> tuple[float, float
 
     new, old = (numpy.asarray(each[0]).reshape(len(each[0]), -1) for each in (found, expected))
     if old.dtype.kind == "f":
-        equal = numpy.isclose(new, old, rtol=TOLERANCE, atol=TOLERANCE)
+        equal = numpy.isclose(new, old, rtol=tolerance, atol=tolerance)
     else:
         equal = new.astype(str) == old.astype(str)
     numbers = found[-1], expected[-1]
@@ -108,7 +195,7 @@ def compare(found: Sequence[Any], expected: Sequence[Any]) -> tuple[float, float
 
 
 def _read_sample(path: Path, signature: dict[str, Any]) -> Any:
-    """At most :data:`ROWS` rows, with the columns of the model and no missing value."""
+    """At most :data:`ROWS` rows, with the columns of the model; no value is missing."""
     import pandas  # type: ignore[import-untyped]
 
     try:
@@ -195,6 +282,12 @@ def _by_name(estimator: Any) -> Iterator[bool]:
         yield hasattr(step, "transformers_")
 
 
+def _best_rounds(booster: Any) -> Any:
+    """Without the rounds after its best one, which services leave out."""
+    best = booster.attr("best_iteration") if booster.attr("scikit_learn") else None
+    return booster if best is None else booster[: int(best) + 1]
+
+
 def _of_estimator(model: Any, inputs: list[tuple[str, Any]], signature: dict[str, Any]) -> bytes:
     from skl2onnx import to_onnx
 
@@ -257,9 +350,16 @@ def _onnx_answers(written: bytes) -> Answers:
     return answer
 
 
+def _compare_speed(own: Answers, new: Answers, one: Any) -> tuple[float, float]:
+    """Processor time of a row either way, in turns, so that a busy moment concerns both."""
+    own(one), new(one)
+    rounds = [(_microseconds(own, one), _microseconds(new, one)) for _ in range(ROUNDS)]
+    slow, fast = (statistics.median(times) for times in zip(*rounds, strict=True))
+    return slow, fast
+
+
 def _microseconds(answers: Answers, one: Any) -> float:
     """Processor time of a row, the mean of many."""
-    answers(one)
     began, runs = time.process_time(), 0
     while (spent := time.process_time() - began) < SECONDS:
         answers(one)

@@ -94,7 +94,7 @@ class File(Record):
 class Judged(Record):
     """What has an artifact of others may have its `source`: where from, `digest`, `licence`.
 
-    Without one it is not written, as before there were any.
+    Without one it is not written, as before there were any; nor is a conversion.
     """
 
     source: Mapping[str, str] | None = None
@@ -102,8 +102,9 @@ class Judged(Record):
     @model_serializer(mode="wrap")
     def _without_none(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         plain: dict[str, Any] = dump(self)
-        if self.source is None:
-            plain.pop("source", None)
+        for key in ("source", "conversion"):
+            if plain.get(key, "") is None:
+                del plain[key]
         return plain
 
     @property
@@ -130,8 +131,23 @@ class Candidate(Judged):
     commit: str
 
 
+class Conversion(Record):
+    """An artifact as ONNX: what came of comparing the two, in words.
+
+    If it is served in the artifact's place, `file` and `signature` are those of ONNX; columns are
+    the same.
+    """
+
+    said: str
+    file: File | None = None
+    signature: Mapping[str, Any] | None = None
+
+
 class Version(Judged):
-    """A model version: immutable, with its lineage; `freed` if `mlspec gc` removed its artifact."""
+    """A model version: immutable, with its lineage; `freed` if `mlspec gc` removed its artifact.
+
+    It has a `conversion` if its model may be served as ONNX.
+    """
 
     model: str
     number: int
@@ -144,6 +160,7 @@ class Version(Judged):
     commit: str
     dirty: bool = False
     freed: bool = False
+    conversion: Conversion | None = None
 
 
 class ModelState(Record):

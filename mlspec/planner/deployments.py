@@ -13,6 +13,7 @@ from mlspec.plan import Action, Consequence, FieldChange, Step
 from mlspec.planner.approvals import needs_approval, policy_of, why_not_approved
 from mlspec.planner.facts import Facts, Outlook
 from mlspec.planner.quarantine import why_quarantined
+from mlspec.planner.serving import Served, choose_served
 from mlspec.resources import DeploymentResource, StageResource
 from mlspec.spec.moves import renames_of
 
@@ -102,9 +103,8 @@ def _plan_version(
     """Compare the release of a version with what is recorded and what runs."""
     assert version.artifact is not None
     number = version.number
-    release = release_digest(
-        resource.service, resource.settings, version.artifact.md5, version.number
-    )
+    served = choose_served(resource, version)
+    release = release_digest(served.texts, resource.settings, served.file.md5, number)
     facts.fingerprints[resource.address] = release
     facts.versions[resource.address] = version
     if recorded is not None and recorded.status != "refused" and recorded.release == release:
@@ -120,7 +120,7 @@ def _plan_version(
         reason = (
             f"the spec pins version {number}" if pins else f"version {number} is not deployed yet"
         )
-        _add(facts, resource, Action.DEPLOY, reason, ())
+        _add(facts, resource, Action.DEPLOY, f"{reason}{_as(served)}", ())
     else:
         _plan_change(facts, resource, recorded, version)
 
@@ -349,6 +349,7 @@ def _plan_change(
         change = FieldChange("release", recorded.release[:12], release[:12])
         changes = (change, *_moved_settings(recorded, resource))
         reason = f"its service or resources changed{_how(resource, recorded)}"
+        reason += _as(choose_served(resource, version))
         _add(facts, resource, Action.DEPLOY, reason, changes)
         return
     back = recorded.model == version.model and version.number < recorded.version
@@ -362,6 +363,7 @@ def _plan_change(
         reason = f"version {version.number} is accepted"
     if not back:
         reason += _how(resource, recorded)
+    reason += _as(choose_served(resource, version))
     _add(
         facts,
         resource,
@@ -390,6 +392,11 @@ def _how(resource: DeploymentResource, recorded: Deployed | None) -> str:
     if resource.deployment.rollout is None or recorded is None or recorded.status != "serving":
         return ""
     return f"; {resource.deployment.rollout}"
+
+
+def _as(served: Served) -> str:
+    """As what it is served, where there is a choice."""
+    return f"; {served.said}" if served.said else ""
 
 
 def _interface(facts: Facts, recorded: Deployed, version: Version) -> Consequence:

@@ -9,9 +9,10 @@ from mlspec.atomic import make_own_folder
 from mlspec.errors import MlspecError, RolledBack, Undecided
 from mlspec.fingerprint import trial_digest
 from mlspec.ledger.paths import deployment_path
-from mlspec.ledger.records import Deployed, Version
+from mlspec.ledger.records import Deployed, File, Version
 from mlspec.plan import Action, Step
 from mlspec.planner.moves import moved_to
+from mlspec.planner.serving import choose_served
 from mlspec.providers import rollouts
 from mlspec.providers.artifacts import name_artifact
 from mlspec.providers.context import Change, Context
@@ -93,34 +94,34 @@ def _leave(address: str, resource: DeploymentResource, context: Context) -> None
 def _deploy(
     step: Step, resource: DeploymentResource, version: Version, context: Context
 ) -> Running:
-    artifact = _artifact(version, context)
-    release = stage_release(
-        context.root,
-        context.root / "services" / resource.name,
-        artifact,
-        {
-            "model": version.model,
-            "version": version.number,
-            "digest": version.artifact.md5 if version.artifact else "",
-            "commit": version.commit,
-            "signature": version.signature,
-        },
-        resource.settings,
-        context.source.time,
-        names=tuple(resource.service),
-    )
-    target = target_of(context.root, resource)
-    return rollouts.deploy(step, resource, replace(release, token=context.token), target, context)
-
-
-def _artifact(version: Version, context: Context) -> Path:
-    """The version's own bytes, whatever the worktree has now."""
     if version.artifact is None:
         raise MlspecError(
             f"version {version.number} of model.{version.model} has no artifact to serve",
             hint="give the model an `artifact` and apply again",
         )
-    file = version.artifact
+    served = choose_served(resource, version)
+    release = stage_release(
+        context.root,
+        context.root / served.folder,
+        _bytes_of(served.file, context),
+        {
+            "model": version.model,
+            "version": version.number,
+            "digest": served.file.md5,
+            "commit": version.commit,
+            "signature": served.signature,
+        },
+        resource.settings,
+        context.source.time,
+        names=tuple(served.texts),
+        service=resource.name,
+    )
+    target = target_of(context.root, resource)
+    return rollouts.deploy(step, resource, replace(release, token=context.token), target, context)
+
+
+def _bytes_of(file: File, context: Context) -> Path:
+    """The version's own bytes, whatever the worktree has now."""
     place = context.dvc.fetch({file.path: file.md5})[file.path]
     return name_artifact(file, place, make_own_folder(context.root, "artifacts"))
 

@@ -9,6 +9,7 @@ from mlspec.ledger.paths import candidate_path, state_path, version_path
 from mlspec.ledger.records import Candidate, File, ModelState, Version
 from mlspec.plan import Action, Step
 from mlspec.providers.context import Change, Context
+from mlspec.providers.conversion import load_conversion
 from mlspec.providers.gates import candidate_metrics, stage_fingerprints
 from mlspec.providers.moves import move
 from mlspec.providers.stages import bring_output
@@ -77,11 +78,15 @@ def apply(step: Step, context: Context) -> Change:
         commit=context.source.commit,
         dirty=context.source.dirty,
         source=resource.source,
+        conversion=load_conversion(resource, signature, context),
     )
     update = {"candidate": fingerprint, "version": version.number, "retired": False}
     declared = resource.artifact.exception if resource.artifact is not None else ""
+    said = f"version {version.number}" + (f"; its artifact is {declared}" if declared else "")
+    if version.conversion is not None:
+        said += f"; {version.conversion.said}"
     return Change(
-        f"version {version.number}" + (f"; its artifact is {declared}" if declared else ""),
+        said,
         {
             version_path(name, version.number): version,
             candidate_path(name, fingerprint): candidate.model_copy(

@@ -25,7 +25,7 @@ from mlspec.plan import Action, Step
 from mlspec.providers.context import Change, Context, CutShort
 from mlspec.providers.elsewhere import Result, run_elsewhere, single_files
 from mlspec.resources import FileResource, ModelResource, StageResource
-from mlspec.spec.models import Fetch
+from mlspec.spec.models import Fetch, Own
 
 Stamps = dict[tuple[str, str], tuple[int, int, int]]
 """Inode, size and time by the address of a stage and a path that it writes."""
@@ -219,6 +219,7 @@ def _job(resource: StageResource, context: Context) -> Job:
     command, outputs = resource.command, resource.writes
     if isinstance(resource.stage, Fetch):
         outputs = ()  # it replaces what is there, in one step, when it has the right one
+    if isinstance(resource.stage, Own):
         # by this very mlspec, whatever is on the path, and whatever the repository calls so
         command = shlex.join(make_command("mlspec")) + command.removeprefix("mlspec")
     return Job(

@@ -8,11 +8,11 @@ a model without making it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mlspec.spec.models import Dataset, Model
+from mlspec.spec.models import Convert, Dataset, Model, Stage
 from mlspec.spec.paths import BARE
 
 
@@ -57,8 +57,7 @@ def face_of(model: Model, written: Mapping[str, Any]) -> Face:
     """The face of `model`; `written` is the plain data that it was made of."""
     stages = {}
     for name, stage in model.stages.items():
-        given = written.get("stages", {}).get(name, {}).get("inputs", ())
-        inputs = tuple(map(_mark, stage.inputs, given))
+        inputs = tuple(map(_mark, stage.inputs, _written_inputs(name, stage, written)))
         stages[name] = StageFace(
             inputs, stage.outputs, stage.code, stage.metrics, stage.predictions, stage.executor
         )
@@ -66,6 +65,14 @@ def face_of(model: Model, written: Mapping[str, Any]) -> Face:
     gates = tuple(model.gates)
     taken = model.from_ is not None and model.from_.mlflow is not None
     return Face(stages, artifact, taken, model.executor, model.owner, model.tags, gates)
+
+
+def _written_inputs(name: str, stage: Stage, written: Mapping[str, Any]) -> Iterable[str]:
+    """The inputs as people wrote them; nobody wrote those of a conversion as such."""
+    if isinstance(stage, Convert):
+        return (f"./{stage.inputs[0]}", written["serve"]["sample"])
+    inputs: Iterable[str] = written.get("stages", {}).get(name, {}).get("inputs", ())
+    return inputs
 
 
 def _mark(path: str, given: str) -> str:

@@ -6,6 +6,7 @@ afterwards. The JSON Schema of the language is made from these classes (:mod:`ml
 
 from __future__ import annotations
 
+import posixpath
 import shlex
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from mlspec.fingerprint import FETCH, taken_as
+from mlspec.fingerprint import CONVERT, FETCH, taken_as
 from mlspec.spec.paths import RepositoryPath
 from mlspec.spec.quantities import (
     Bytes,
@@ -200,6 +201,10 @@ class Artifact(Section):
         return f"a pickle, which can run any code; trusted: {said}" if said else ""
 
 
+CONVERTED = ("joblib", "lightgbm", "skops", "xgboost")
+"""Formats that `mlspec convert` takes."""
+
+
 class Origin(Section):
     """Where a model that others made comes from. One source, and exactly these bytes."""
 
@@ -261,8 +266,54 @@ class Origin(Section):
         return Fetch(command=shlex.join(words), outputs=(to,), params={"digest": self.digest})
 
 
-class Fetch(Stage):
-    """The stage that brings what others made. Its model makes it: nobody writes it."""
+class Own(Stage):
+    """A stage whose command is mlspec's own. Its model makes it: nobody writes it."""
+
+
+class Fetch(Own):
+    """The stage that brings what others made."""
+
+
+class Convert(Own):
+    """The stage that writes the artifact as ONNX and compares the two on a sample."""
+
+    def reading(self, sample: str) -> Convert:
+        """With the path of the sample in the command, of which the model knows only the name."""
+        return self.model_copy(update={"command": f"{self.command} --sample {shlex.quote(sample)}"})
+
+
+class Serve(Section):
+    """What runs the model in services: its own framework, or ONNX Runtime."""
+
+    runtime: Literal["auto", "native", "onnx"] = "native"
+    """`auto`: ONNX where it answers the sample alike and faster, else as it is. `onnx`: it must
+    answer alike."""
+    sample: RepositoryPath | None = None
+    """The rows that both are asked: the name of a dataset, or a path; CSV or Parquet."""
+    tolerance: float = Field(default=1e-5, gt=0, le=0.1)
+    """By how much numbers may differ and count as equal; of large ones, the share of the number."""
+
+    def convert(self, artifact: Artifact) -> Convert:
+        """The stage that compares; `mlspec convert` says what the command does."""
+        out = converted_path(artifact.path)
+        metrics = f"{out}.json"
+        words = ["mlspec", "convert", artifact.path, out, "--format", artifact.format]
+        words += ["--metrics", metrics, "--tolerance", f"{self.tolerance:g}"]
+        if artifact.trusted is not None:
+            words += ["--trusted", artifact.trusted]
+        if self.runtime == "auto":
+            words.append("--optional")
+        return Convert(
+            command=shlex.join(words),
+            inputs=(artifact.path, self.sample or ""),
+            outputs=(out,),
+            metrics=metrics,
+        )
+
+
+def converted_path(artifact: str) -> str:
+    """Where an artifact lies as ONNX: beside itself."""
+    return f"{posixpath.splitext(artifact)[0]}.onnx"
 
 
 class Gate(Section):
@@ -330,6 +381,8 @@ class Model(Section):
     """Where its stages run unless they say otherwise: the name of an executor."""
     artifact: Artifact | None = None
     """The file that is registered and served."""
+    serve: Serve = Serve()
+    """What runs it in services."""
     gates: Mapping[str, Gate] = Field(default_factory=dict)
     """What a candidate must answer well, by name."""
     card: Card | None = None
@@ -344,6 +397,17 @@ class Model(Section):
             return self
         stages = {FETCH: origin.fetch(artifact.path), **self.stages}
         object.__setattr__(self, "stages", stages)
+        return self
+
+    @model_validator(mode="after")
+    def _with_conversion(self) -> Self:
+        """What may be served as ONNX is converted by a stage like any other."""
+        serve, artifact = self.serve, self.artifact
+        if serve.runtime == "native" or serve.sample is None or artifact is None:
+            return self
+        if artifact.format in CONVERTED and CONVERT not in self.stages:
+            stages = {**self.stages, CONVERT: serve.convert(artifact)}
+            object.__setattr__(self, "stages", stages)
         return self
 
 

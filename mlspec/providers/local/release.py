@@ -57,6 +57,7 @@ def stage_release(
     python: str = sys.executable,
     names: Sequence[str] = SERVICE_FILES,
     code_root: Path | None = None,
+    service: str = "",
 ) -> Release:
     """Build the release, unless it is there already, whole and of these files.
 
@@ -65,9 +66,10 @@ def stage_release(
     `model_json` is {model, version, digest, commit, signature}; `digest` is the artifact's md5.
     `settings` are {cpus, memory, capture}, and `code` of a class of the user's: the md5 of each of
     its files by their paths from `code_root`, which is `root` if nothing is said. `commit_time`
-    stands in the Bento instead of the clock.
+    stands in the Bento instead of the clock. The service is called as its folder if not `service`.
     """
     files = {name: (service_dir / name).read_text(encoding="utf-8") for name in names}
+    name = service or service_dir.name
     digest = release_digest(files, settings, model_json["digest"], model_json["version"])
     texts = {**files, "model/model.json": canonical_json(model_json)}
     model = f"model/{artifact_name(artifact.name)}"
@@ -88,7 +90,7 @@ def stage_release(
             bento = _build_bento(staging, model_json, commit_time, python)
             shutil.rmtree(staging / "source")
         else:
-            bento = staging.resolve() / "home/bentos" / service_dir.name / _version(model_json)
+            bento = staging.resolve() / "home/bentos" / name / _version(model_json)
             bento.mkdir(parents=True)
             (staging / "source").rename(bento / "src")
         content = {

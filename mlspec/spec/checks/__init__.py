@@ -12,6 +12,7 @@ from collections.abc import Container, Iterator, Mapping
 from mlspec.spec.checks import (
     approvals,
     artifacts,
+    conversion,
     executors,
     gates,
     moves,
@@ -46,6 +47,7 @@ def check_model(
     """
     yield from pipelines.check_model(name, model)
     yield from artifacts.check_model(name, model)
+    yield from conversion.check_model(name, model)
     yield from params.check_model(name, model)
     yield from gates.check_model(name, model, written)
     yield from paths.check_model(name, model, datasets)

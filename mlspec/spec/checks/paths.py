@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterator
 
-from mlspec.spec.models import Model, Spec
+from mlspec.spec.models import Convert, Model, Spec
 from mlspec.spec.show import escape
 from mlspec.spec.tree import Path, Problem
 
@@ -47,6 +47,8 @@ def declared_in(
 ) -> Iterator[tuple[Path, str, bool]]:
     """Each path of a model with where it stands and whether a stage writes it."""
     for stage_name, stage in model.stages.items():
+        if isinstance(stage, Convert):  # what it reads and writes follows from these
+            continue
         at = ("models", name, "stages", stage_name)
         for index, given in enumerate(stage.inputs):
             if given not in datasets:
@@ -59,6 +61,9 @@ def declared_in(
             yield (*at, "metrics"), stage.metrics, True
         if stage.predictions is not None:
             yield (*at, "predictions"), stage.predictions, True
+    sample = model.serve.sample
+    if sample is not None and sample not in datasets:
+        yield ("models", name, "serve", "sample"), sample, False
     if model.artifact is not None:
         yield ("models", name, "artifact", "path"), model.artifact.path, False
         for index, code in enumerate(model.artifact.code):
