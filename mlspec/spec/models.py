@@ -308,6 +308,7 @@ class Serve(Section):
             inputs=(artifact.path, self.sample or ""),
             outputs=(out,),
             metrics=metrics,
+            params={"runtime": self.runtime},
         )
 
 

@@ -8,7 +8,7 @@ import numpy
 import onnxruntime
 import pytest
 import skops.io
-from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -86,6 +86,71 @@ def test_what_can_not_be_compared_is_refused(tmp_path, cancer, classifier):
         with pytest.raises(MlspecError, match=message):
             convert_artifact(tmp_path / model, kind, tmp_path / sample, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
+
+
+def test_it_is_served_only_if_it_answers_alike(tmp_path, cancer):
+    data, target = cancer
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(data, target)
+    skops.io.dump(pipeline, tmp_path / "m.skops")
+    given = (tmp_path / "m.skops", "skops", tmp_path / "sample.csv", tmp_path / "m.onnx")
+    assert convert_artifact(*given, tolerance=1e-5, optional=True)["onnx_served"] == 1
+    assert convert_artifact(*given, tolerance=1e-5)["onnx_served"] == 1
+    assert "onnx_served" not in convert_artifact(*given)
+
+
+def test_what_is_not_converted_is_served_as_it_is(tmp_path, cancer):
+    from sklearn.kernel_ridge import KernelRidge
+
+    data, target = cancer
+    skops.io.dump(KernelRidge().fit(data, target), tmp_path / "m.skops")
+    given = (tmp_path / "m.skops", "skops", tmp_path / "sample.csv", tmp_path / "m.onnx")
+    with pytest.raises(MlspecError, match=r"is not converted: .*KernelRidge"):
+        convert_artifact(*given, tolerance=1e-5)
+    figures = convert_artifact(*given, tolerance=1e-5, optional=True)
+    assert figures == {"onnx_rows": len(data), "onnx_served": 0}
+    assert given[3].read_text().startswith("not converted: ")
+
+
+def test_missing_values_are_compared_too(tmp_path):
+    """XGBoost answers for them, and its ONNX says the same."""
+    framework = pytest.importorskip("xgboost")
+    pytest.importorskip("onnxmltools")
+    from mlspec.formats.convert import convert
+
+    data, target = load_diabetes(return_X_y=True, as_frame=True)
+    data.to_csv(tmp_path / "sample.csv", index=False)
+    model = framework.XGBRegressor(n_estimators=50, n_jobs=1, early_stopping_rounds=2)
+    model.fit(data[:300], target[:300], eval_set=[(data[300:], target[300:])], verbose=False)
+    assert model.best_iteration + 1 < model.get_booster().num_boosted_rounds()
+    model.save_model(tmp_path / "m.ubj")
+    paths = {"path": "m.ubj", "out": "m.onnx", "sample": "sample.csv"}
+    places = {key: str(tmp_path / name) for key, name in paths.items()}
+    assert convert("xgboost", **places, tolerance=1e-5)["onnx_served"] == 1
+    data.iloc[::3, 2] = numpy.nan
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    [found] = session.run(None, {"X": data.to_numpy(numpy.float32)})
+    assert numpy.allclose(found.ravel(), model.predict(data), rtol=1e-5)
+
+
+def test_what_differs_is_not_served():
+    from mlspec.formats.convert import _is_alike
+
+    frame = load_iris(as_frame=True).data
+    signature = {"columns": [{"name": name, "missing": True} for name in frame]}
+
+    def answer(table):
+        return [table.sum(axis=1).to_numpy()]
+
+    def strict(table):
+        return [table.sum(axis=1, skipna=False).fillna(-1).to_numpy()]
+
+    def rounded(table):
+        return [table.sum(axis=1).round(1).to_numpy() + 0.01]
+
+    assert _is_alike(answer, answer, frame, signature, 1e-5)
+    assert not _is_alike(answer, strict, frame, signature, 1e-5)
+    assert not _is_alike(answer, rounded, frame, signature, 1e-5)
+    assert _is_alike(answer, rounded, frame, signature, 0.1)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
