@@ -17,7 +17,15 @@ from typing import Any
 
 from mlspec.compilers.containerfile import CAPTURES, PORT, PYTHON, USER
 from mlspec.compilers.generated import header
-from mlspec.compilers.haproxy import BACKEND, CHECK, DEFAULTS, WHOLE
+from mlspec.compilers.haproxy import (
+    BACKEND,
+    CHECK,
+    DEFAULTS,
+    DRAIN_SECONDS,
+    GRACE_SECONDS,
+    SLOTS,
+    WHOLE,
+)
 from mlspec.compilers.yaml_text import render_yaml
 
 Service = dict[str, Any]
@@ -30,7 +38,6 @@ DEPLOYMENT, TARGET, PROJECT, SLOT = (
 FOLDER, MODEL, VERSION, RELEASE, TOKEN = (
     f"{PREFIX}.{key}" for key in ("folder", "model", "version", "release", "token")
 )
-BLUE, GREEN = SLOTS = ("blue", "green")
 PROXY, PREPARE = "proxy", "captures"
 DEFAULT_PROXY = "docker.io/library/haproxy:3.0-alpine"
 CONFIG_FOLDER, CONFIG_FILE = "proxy", "haproxy.cfg"
@@ -40,9 +47,6 @@ ADMIN_PORT = 8404
 MOST_COPIES = 16
 SERVERS = 2 * MOST_COPIES
 """Places for addresses in a slot: those of containers that ended are left only after a while."""
-GRACE_SECONDS = 30
-"""Until a container that ends must have answered what it was asked."""
-DRAIN_SECONDS = 15
 CHOWN = f"import os; os.chown('{CAPTURES}', {USER}, {USER})"
 
 

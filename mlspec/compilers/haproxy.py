@@ -6,6 +6,12 @@ be; a connection to a worker is never one that it is just closing (`http-server-
 
 from __future__ import annotations
 
+BLUE, GREEN = SLOTS = ("blue", "green")
+"""Where there are two slots, a release has one of them and the next release the other one."""
+GRACE_SECONDS = 30
+"""Until a service that ends must have answered what it was asked."""
+DRAIN_SECONDS = 15
+"""Until HAProxy, when it ends, closes connections whose requests are not answered yet."""
 WHOLE = 200
 """Of HAProxy's weights, which go to 256, what stands for all requests."""
 

@@ -21,20 +21,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from mlspec.atomic import make_own_folder, write_atomic
 from mlspec.compilers.compose import (
-    BLUE,
     CONFIG_FILE,
     CONFIG_FOLDER,
-    DRAIN_SECONDS,
     FOLDER,
-    GRACE_SECONDS,
-    GREEN,
     PREPARE,
     PROXY,
+    SERVERS,
     SLOT,
     TOKEN,
     Track,
@@ -47,6 +45,7 @@ from mlspec.compilers.compose import (
     stack_name,
 )
 from mlspec.compilers.containerfile import PORT, PYTHON
+from mlspec.compilers.haproxy import DRAIN_SECONDS, GRACE_SECONDS
 from mlspec.errors import MlspecError, RolledBack
 from mlspec.plan import canonical_json
 from mlspec.providers.compose.compare import (
@@ -56,10 +55,12 @@ from mlspec.providers.compose.compare import (
     restarts_of,
 )
 from mlspec.providers.compose.engine import Engine, Refused
-from mlspec.providers.compose.proxy import Proxy
-from mlspec.providers.compose.trial import ComposeTrial
+from mlspec.providers.compose.proxy import ask
+from mlspec.providers.compose.trial import Looker
+from mlspec.providers.haproxy import Proxy
 from mlspec.providers.images.build import image_of
 from mlspec.providers.inside import SMOKE_CODE, SMOKE_SECONDS, judge_smoke, smoke_input
+from mlspec.providers.slots import NotUp, SlotTrial, other_slot, share_out, trying
 from mlspec.providers.target import Release, Running
 
 COMPOSE, RECORD = "compose.yaml", "record.json"
@@ -133,7 +134,7 @@ class ComposeTarget:
         smoke: Sequence[Mapping[str, Any]],
         *,
         splits: bool,  # noqa: ARG002 HAProxy is there in any case
-    ) -> Iterator[ComposeTrial]:
+    ) -> Iterator[SlotTrial]:
         if self._kept(deployment) is None:
             where = self._address(deployment)
             raise MlspecError(f"{where}: nothing serves there, beside which to try a release")
@@ -193,7 +194,7 @@ class ComposeTarget:
     @contextmanager
     def _tried(
         self, deployment: str, release: Release, smoke: Sequence[Mapping[str, Any]]
-    ) -> Iterator[ComposeTrial]:
+    ) -> Iterator[SlotTrial]:
         """A candidate in the free slot, that is ready and has answered. What served before has all
         requests when the block ends without a promotion."""
         before = self._kept(deployment)
@@ -208,7 +209,7 @@ class ComposeTarget:
             version=release.version,
             status="serving",
             token=release.token,
-            slot=GREEN if before is not None and before.slot == BLUE else BLUE,
+            slot=other_slot(before.slot if before else None),
             image=image,
             image_id=self.engine.image_id(image),
             since=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -223,39 +224,22 @@ class ComposeTarget:
             self._remove_slot(deployment, kept.slot)
             raise RolledBack(f"{where}: {not_taken}: {failed}")
 
-        def give(share: float) -> None:
-            self._weigh(deployment, kept, before, share)
-
-        def take() -> None:
-            try:
-                self._take(deployment, kept, before)
-            except _NotUp as late:
-                raise RolledBack(f"{where}: {not_taken}: {late}") from None
-
-        def leave() -> None:
-            self._leave(deployment, kept, before)
-
-        trial = ComposeTrial(
-            self.engine,
-            self._labels(deployment),
-            (before.slot if before else kept.slot, kept.slot),
-            give=give,
-            take=take,
-            leave=leave,
-        )
-        try:
+        def prepare() -> None:
             if before is not None:
                 self._ensure_proxy(deployment, kept, before)
                 self._await_up(deployment, kept)
+
+        slots = (before.slot if before else kept.slot, kept.slot)
+        trial = SlotTrial(
+            Looker(self.engine, self._labels(deployment), slots).look,
+            give=lambda share: self._weigh(deployment, kept, before, share),
+            take=lambda: self._take(deployment, kept, before),
+            leave=lambda: self._leave(deployment, kept, before),
+        )
+        with trying(
+            trial, prepare, lambda: self._kept(deployment) == kept, f"{where}: {not_taken}"
+        ):
             yield trial
-        except _NotUp as late:
-            leave()
-            raise RolledBack(f"{where}: {not_taken}: {late}") from None
-        except BaseException:
-            if self._kept(deployment) != kept:
-                with suppress(MlspecError):
-                    leave()
-            raise
 
     def _unless_later(self, deployment: str, release: Release, before: Kept | None) -> None:
         """Raise if a later apply than this one was here, or one of another checkout."""
@@ -281,7 +265,7 @@ class ComposeTarget:
         proxy = live.get(self._container(deployment, PROXY))
         left = [name for name, each in live.items() if _part(each) not in stays]
         if before is not None and left and proxy is not None and is_running(proxy):
-            self._proxy(deployment, before).weigh(_shares(before.slot, 1.0), {})
+            self._proxy(deployment, before).weigh(share_out(before.slot, 1.0), {})
         self.engine.remove(left)
 
     def _bring_up(
@@ -355,7 +339,7 @@ class ComposeTarget:
 
     def _weigh(self, deployment: str, kept: Kept, before: Kept | None, share: float) -> None:
         copies = {each.slot: copies_of(each.settings) for each in (kept, before) if each}
-        self._proxy(deployment, kept).weigh(_shares(kept.slot, share), copies)
+        self._proxy(deployment, kept).weigh(share_out(kept.slot, share), copies)
 
     def _drain(self, deployment: str, kept: Kept) -> None:
         """Wait until a slot that gets no requests has answered its last ones, and end it."""
@@ -418,9 +402,7 @@ class ComposeTarget:
                     return
             if time.monotonic() > deadline:
                 tail = self._tail(self._container(deployment, PROXY))
-                raise _NotUp(
-                    f"HAProxy does not reach it within {UP_SECONDS:.0f} s\n{tail}".rstrip()
-                )
+                raise NotUp(f"HAProxy does not reach it within {UP_SECONDS:.0f} s\n{tail}".rstrip())
             time.sleep(LOOK_SECONDS)
 
     def _run_kept(self, deployment: str, kept: Kept) -> None:
@@ -432,7 +414,7 @@ class ComposeTarget:
         self._ensure_proxy(deployment, kept, None)
         try:
             self._await_up(deployment, kept)
-        except _NotUp as late:
+        except NotUp as late:
             raise MlspecError(f"{self._address(deployment)}: {late}") from None
 
     def _differences(
@@ -489,7 +471,8 @@ class ComposeTarget:
         return {str(each["Name"]).removeprefix("/"): each for each in found}
 
     def _proxy(self, deployment: str, kept: Kept) -> Proxy:
-        return Proxy(self.engine, self._container(deployment, PROXY), kept.image)
+        name = self._container(deployment, PROXY)
+        return Proxy(partial(ask, self.engine, name, kept.image), self.engine.where, SERVERS)
 
     def _tail(self, name: str) -> str:
         with suppress(MlspecError):
@@ -537,14 +520,6 @@ class ComposeTarget:
 
     def _address(self, deployment: str) -> str:
         return f"deployment.{deployment}@{self.name}"
-
-
-class _NotUp(Exception):
-    """HAProxy has no way to the release."""
-
-
-def _shares(slot: str, share: float) -> dict[str, float]:
-    return {slot: share, BLUE if slot == GREEN else GREEN: 1.0 - share}
 
 
 def _label(container: Mapping[str, Any], key: str) -> str | None:

@@ -20,7 +20,7 @@ import yaml
 from mlspec.compilers.compose import render_haproxy
 from mlspec.errors import ExitCode, MlspecError, RemoteUnreachable, RolledBack
 from mlspec.providers.compose.engine import run_arguments
-from mlspec.providers.compose.proxy import weights
+from mlspec.providers.haproxy import weights
 from mlspec.providers.target import Release
 from mlspec.providers.targets import make_target, target_where
 
