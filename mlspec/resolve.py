@@ -438,10 +438,15 @@ class Resolver:
         if target.kind == "local":
             return {}
         python, replicas = self.spec.python, deployment.resources.replicas
+        place = target.model_dump(mode="json", include=set(TARGET_KEYS[target.kind]))
+        if target.kind == "ssh":
+            version = ".".join(python.version.split(".")[:2])
+            place |= {"python": target.python or f"python{version}", "version": version}
+            return {"ssh": {**place, "project": self.spec.project}}
         return {
             "replicas": replicas and replicas.model_dump(mode="json"),
             target.kind: {
-                **target.model_dump(mode="json", include=set(TARGET_KEYS[target.kind])),
+                **place,
                 "base": base_image(python.image, python.version),
                 "project": self.spec.project,
             },

@@ -49,12 +49,7 @@ def compile_containerfile(
         if _UNSAFE.search(value):
             raise MlspecError(f"{value!r} cannot stand in the recipe of an image")
     check = f"import urllib.request as r; r.urlopen('http://127.0.0.1:{PORT}/readyz', timeout=4)"
-    address = ["--host", "0.0.0.0", "--port", str(PORT)]
-    if bentoml:
-        serve = ["-m", "bentoml", "serve", "service:Predictor", *address]
-    else:
-        serve = ["-m", "uvicorn", "service:app", *address, "--workers", str(workers)]
-        serve += ["--no-access-log", "--no-server-header"]
+    serve = serving_arguments("0.0.0.0", PORT, bentoml=bentoml, workers=workers)
     return render_template(
         "image/Containerfile.jinja",
         header=header(owner),
@@ -66,3 +61,12 @@ def compile_containerfile(
         bentoml=bentoml,
         command=json.dumps([PYTHON, *serve]),
     )
+
+
+def serving_arguments(host: str, port: int, *, bentoml: bool, workers: int) -> list[str]:
+    """What Python is to be told, in the folder of a service, to have it answer."""
+    address = ["--host", host, "--port", str(port)]
+    if bentoml:
+        return ["-m", "bentoml", "serve", "service:Predictor", *address]
+    serve = ["-m", "uvicorn", "service:app", *address, "--workers", str(workers)]
+    return [*serve, "--no-access-log", "--no-server-header"]

@@ -43,8 +43,8 @@ def deploy(
         or running.release == release.digest
         or (resource.is_here and urlsplit(running.url).port != resource.port)
     ):
-        # A cluster takes minutes, and so does an image, in which others have their turns.
-        slow = resource.place.get("context") or resource.kind == "compose"
+        # A cluster takes minutes, and so does an image or a host, in which others have their turns.
+        slow = resource.place.get("context") or resource.kind in ("compose", "ssh")
         with context.unlocked() if slow else nullcontext():
             return target.deploy(resource.name, release, resource.smoke)
     if not isinstance(target, RollingTarget):

@@ -25,6 +25,7 @@ KINDS = {
     "compose": "mlspec.providers.compose.client:ComposeTarget",
     "kubernetes": "mlspec.providers.kubernetes:make_kubernetes",
     "kserve": "mlspec.providers.kubernetes:make_kserve",
+    "ssh": "mlspec.providers.ssh.client:SshTarget",
 }
 """Modules and names in them; a module is imported when a target of its kind is asked for."""
 GROUP = "mlspec.targets"

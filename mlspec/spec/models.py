@@ -459,9 +459,10 @@ class Target(Section):
     cluster, reached with kubectl, or manifests in a folder that Argo CD or Flux watches. `compose`:
     containers of this machine, run by podman or docker, behind HAProxy in one of them. `kserve`: an
     InferenceService in a namespace of a cluster that has KServe, or its manifest in a folder.
+    `ssh`: a plain host with systemd and HAProxy, reached by OpenSSH.
     """
 
-    kind: Literal["local", "kubernetes", "compose", "kserve"]
+    kind: Literal["local", "kubernetes", "compose", "kserve", "ssh"]
     port: int = Field(default=3000, ge=1024, le=65535)
     """Where the deployment of this target listens; on Kubernetes, the port of its Service."""
     after: str | None = None
@@ -493,12 +494,42 @@ class Target(Section):
     proxy: str | None = None
     """Compose: the image of HAProxy; best named with its digest."""
     listen: str = "127.0.0.1"
-    """Compose: the address of the machine that the port is opened on; 0.0.0.0 is all of them."""
+    """Compose, ssh: the address of the machine that the port is opened on; 0.0.0.0 is all of
+    them."""
+    host: str | None = None
+    """Ssh: the name or address of the machine, or what your settings of ssh call it."""
+    user: str | None = None
+    """Ssh: whom to log in as; without it as your settings of ssh say."""
+    ssh_port: int | None = Field(default=None, ge=1, le=65535)
+    """Ssh: where its ssh server listens; without it as your settings of ssh say, else 22."""
+    identity_env: str | None = None
+    """Ssh: the environment variable that holds the path of a private key."""
+    known_hosts: RepositoryPath | None = None
+    """Ssh: the file with the key of the host; without it your own known hosts."""
+    folder: str | None = None
+    """Ssh: where releases are kept there; without it ~/mlspec, or /opt/mlspec for root."""
+    python: str | None = None
+    """Ssh: the Python that environments are made of; without it the one of `python.version`."""
+    units: Literal["system", "user"] | None = None
+    """Ssh: whose units of systemd services are; without it the machine's for root, else those of
+    the user."""
 
 
 TARGET_KEYS: Mapping[str, tuple[str, ...]] = {
     "local": (),
     "compose": ("image", "ready", "engine", "proxy", "listen"),
+    "ssh": (
+        "host",
+        "user",
+        "ssh_port",
+        "identity_env",
+        "known_hosts",
+        "folder",
+        "listen",
+        "python",
+        "ready",
+        "units",
+    ),
     "kubernetes": (
         "context",
         "namespace",

@@ -24,7 +24,7 @@ KEYS: tuple[str, ...] = (
 """Keys, by path; `*` is any name."""
 
 VALUES: dict[str, frozenset[str]] = {
-    "targets.*.kind": frozenset({"bentocloud", "sagemaker", "ssh"}),
+    "targets.*.kind": frozenset({"bentocloud", "sagemaker"}),
     "models.*.artifact.format": frozenset({"pickle", "tensorflow"}),
     "models.*.gates.*.against": frozenset({"baseline"}),
 }

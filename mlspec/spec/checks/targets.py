@@ -29,6 +29,38 @@ _IMAGE = re.compile(
     rf"(?=.{{1,400}}\Z)(?:{_REGISTRY}/)?{_STEP}(?:/{_STEP})*"
     r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
 )
+_OF_SSH = (
+    (
+        "host",
+        re.compile(r"(?![.-])[A-Za-z0-9._-]{1,253}|[0-9a-fA-F:]*:[0-9a-fA-F:.]+"),
+        "the name of a host",
+        "write a name or an address alone; `user` and `ssh_port` are keys of their own",
+    ),
+    (
+        "user",
+        re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}"),
+        "the name of a user",
+        "write letters, digits, `-`, `_` and `.`, such as mlspec",
+    ),
+    (
+        "identity_env",
+        _VARIABLE,
+        "the name of an environment variable",
+        "write its name, such as DEPLOY_KEY_FILE; it holds the path of the key",
+    ),
+    (
+        "folder",
+        re.compile(r"(?:~/|/)[A-Za-z0-9_.][A-Za-z0-9_.@/-]{0,199}"),
+        "a folder on the host",
+        "write /opt/mlspec or ~/mlspec: letters, digits, `-`, `_`, `.` and `@`",
+    ),
+    (
+        "python",
+        re.compile(r"[A-Za-z0-9_/][A-Za-z0-9_.+/-]{0,199}"),
+        "the name or path of a program",
+        "write python3.11 or /opt/python/bin/python3.11",
+    ),
+)
 _KEY = re.compile(r"(?:[a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 
@@ -44,6 +76,8 @@ def check(spec: Spec) -> Iterator[Problem]:
             yield from _cluster(target, ("targets", name))
         elif target.kind == "compose":
             yield from _compose(target, ("targets", name))
+        elif target.kind == "ssh":
+            yield from _ssh(target, ("targets", name))
         yield from _unused(target, ("targets", name))
     yield from _places(spec)
     for name, deployment in spec.deployments.items():
@@ -74,6 +108,24 @@ def _compose(target: Target, at: Path) -> Iterator[Problem]:
         message = f"{show(target.proxy)} is not the name of an image"
         hint = "write it as haproxy:3.0-alpine@sha256:..."
         yield Problem("MLS097", (*at, "proxy"), message, hint)
+    yield from _listen(target, at)
+
+
+def _ssh(target: Target, at: Path) -> Iterator[Problem]:
+    """Nothing of it may read as an option of ssh, or mean something to a shell."""
+    if target.host is None:
+        yield _missing(target, at, "host", "ml1.example.org")
+    for key, pattern, what, hint in _OF_SSH:
+        value = getattr(target, key)
+        if value is not None and not pattern.fullmatch(value):
+            yield Problem("MLS097", (*at, key), f"{show(value)} is not {what}", hint)
+    if target.folder is not None and ".." in target.folder.split("/"):
+        message = f"{show(target.folder)} leads out of itself"
+        yield Problem("MLS097", (*at, "folder"), message, "write it without `..`")
+    yield from _listen(target, at)
+
+
+def _listen(target: Target, at: Path) -> Iterator[Problem]:
     try:
         ipaddress.IPv4Address(target.listen)
     except ValueError:

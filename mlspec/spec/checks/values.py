@@ -164,11 +164,11 @@ def is_internal(host: str) -> bool:
 
 
 def _ports(spec: Spec) -> Iterator[Problem]:
-    ports: dict[int, str] = {}
-    here = ("compose", "local")
-    local = {name: target for name, target in spec.targets.items() if target.kind in here}
+    ports: dict[tuple[str | None, int], str] = {}
+    machines = ("compose", "local", "ssh")
+    local = {name: target for name, target in spec.targets.items() if target.kind in machines}
     for name, target in local.items():
-        other = ports.setdefault(target.port, name)
+        other = ports.setdefault((target.host, target.port), name)
         if other != name:
             message = f"target `{other}` listens on port {target.port} too"
             yield Problem("MLS046", ("targets", name, "port"), message, _free_port(spec))
