@@ -192,7 +192,7 @@ def _slot(workload: Workload) -> Unit:
     if capture:
         environment["MLSPEC_CAPTURE_DIR"] = f"%S/{name}/captures"
         environment["MLSPEC_CAPTURE_SAMPLE"] = str(capture["sample"])
-    limits = [("CPUQuota", f"{round(100 * float(settings.get('cpus') or 1))}%")]
+    limits = [("CPUQuota", f"{max(1, round(100 * float(settings.get('cpus') or 1)))}%")]
     if memory := settings.get("memory"):
         limits.append(("MemoryMax", str(int(memory))))
     about = f"{workload.deployment} version {track.version} of {track.model}, {track.slot}"

@@ -12,6 +12,7 @@ last `daemon-reload`). A file `offline` beside them makes every call fail.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -20,6 +21,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 RUNTIME = Path(os.environ["XDG_RUNTIME_DIR"])
@@ -30,19 +32,19 @@ OWN = RUNTIME / "standin"
 
 def main(program: str, words: list[str]) -> int:
     if (OWN / "offline").exists():
-        print("Failed to connect to bus: No such file or directory")
+        say("Failed to connect to bus: No such file or directory")
         return 1
     options = [word for word in words if word.startswith("-")]
     verb, *names = [word for word in words if not word.startswith("-")] or [""]
     values = dict(option.partition("=")[::2] for option in options)
     if program == "loginctl":
-        print("Linger=yes")
+        say("Linger=yes")
         return 0
     assert "--user" in options
     if program == "journalctl":
         log = OWN / values["--unit"] / "log"
         lines = log.read_text().splitlines() if log.exists() else ["-- No entries --"]
-        print("\n".join(lines[-int(values["--lines"]) :]))
+        say("\n".join(lines[-int(values["--lines"]) :]))
         return 0
     if verb == "daemon-reload":
         for path in UNITS.glob("*.service"):
@@ -51,9 +53,13 @@ def main(program: str, words: list[str]) -> int:
         return 0
     if verb == "show":
         keys = values["--property"].split(",")
-        print("\n\n".join(show(Unit(name), keys) for name in names))
+        say("\n\n".join(show(Unit(name), keys) for name in names))
         return 0
     return max(VERBS[verb](Unit(name)) for name in names)
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
 
 
 class Unit:
@@ -107,7 +113,7 @@ def show(unit: Unit, keys: list[str]) -> str:
 
 def start(unit: Unit) -> int:
     if not (unit.folder / "loaded").exists():
-        print(f"Failed to start {unit.name}: Unit {unit.name} not found.")
+        say(f"Failed to start {unit.name}: Unit {unit.name} not found.")
         return 5
     if unit.state()["active"] == "active":
         return 0
@@ -163,20 +169,17 @@ def supervise(unit: Unit) -> None:
         if asked:
             break
         restarts += 1
-    for number in (signal.SIGKILL,):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            pass
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     shutil.rmtree(made[0], ignore_errors=True)
     unit.tell("inactive" if asked or code == 0 else "failed", restarts)
 
 
-def wait(process: subprocess.Popen[bytes], unit: Unit, asked: object) -> int:
+def wait(process: subprocess.Popen[bytes], unit: Unit, asked: Callable[[], bool]) -> int:
     deadline = None
     while process.poll() is None:
         time.sleep(0.02)
-        if asked() and deadline is None:  # type: ignore[operator]
+        if asked() and deadline is None:
             deadline = time.monotonic() + float(unit.one("TimeoutStopSec", "90"))
         if deadline is not None and time.monotonic() > deadline:
             process.kill()

@@ -7,16 +7,11 @@ uvicorn. HAProxy's own image is made of the program that is installed, to pull n
 
 from __future__ import annotations
 
-import http.client
 import json
 import shutil
 import subprocess
 import sys
-import threading
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +22,7 @@ from mlspec.providers.local.proxy import find_program
 from mlspec.providers.target import Release
 from mlspec.providers.targets import make_target
 from tests.e2e.containers import BASE
+from tests.e2e.load import failures, get, load, wait
 
 pytestmark = [
     pytest.mark.container,
@@ -36,7 +32,6 @@ pytestmark = [
 ]
 PROXY = "localhost/mlspec-test-haproxy:latest"
 SERVICE = Path(__file__).parent / "standin_service.py"
-PATIENCE = 60.0
 
 
 def podman(*arguments: str) -> str:
@@ -107,14 +102,8 @@ class Place:
             token=token,
         )
 
-    def get(self, path: str = "/predict") -> tuple[int, str]:
-        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        try:
-            line.request("POST" if path == "/predict" else "GET", path, b'{"rows": [{}]}')
-            answer = line.getresponse()
-            return answer.status, answer.read().decode()
-        finally:
-            line.close()
+    def get(self) -> tuple[int, str]:
+        return get(self.port)
 
 
 @pytest.fixture
@@ -128,53 +117,6 @@ def place(tmp_path: Path, proxy_image: str, free_port: Callable[[], int]) -> Ite
         assert podman("ps", "--all", "--quiet", "--filter", label) == ""
 
 
-@contextmanager
-def load(place: Place) -> Iterator[Counter[str]]:
-    """Requests without a pause, over connections that are kept and over new ones."""
-    seen: Counter[str] = Counter()
-    stop = threading.Event()
-
-    def ask(*, keep: bool) -> None:
-        line = http.client.HTTPConnection("127.0.0.1", place.port, timeout=20)
-        while not stop.is_set():
-            try:
-                line.request("POST", "/predict", b'{"rows": [{}]}')
-                answer = line.getresponse()
-                body = answer.read()
-                seen[str(answer.status)] += 1
-                if answer.status == 200:
-                    seen[f"version {json.loads(body)['version']}"] += 1
-            except (OSError, http.client.HTTPException) as error:
-                seen[f"failed: {error!r}"] += 1
-                line.close()
-            if not keep:
-                line.close()
-            time.sleep(0.005)
-
-    threads = [threading.Thread(target=ask, kwargs={"keep": keep}) for keep in (True, False)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield seen
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-
-
-def wait(check: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
-def failures(seen: Counter[str]) -> dict[str, int]:
-    return {
-        key: count for key, count in seen.items() if key != "200" and not key.startswith("version")
-    }
-
-
 def test_from_deploy_to_destroy(place: Place) -> None:
     target, smoke = place.target, [{"a": 1}]
     assert target.observe("loans") is None
@@ -182,13 +124,13 @@ def test_from_deploy_to_destroy(place: Place) -> None:
     assert (running.status, running.version, running.differs) == ("serving", 1, ())
     assert place.get()[0] == 200
 
-    with load(place) as seen:
+    with load(place.port) as seen:
         target.deploy("loans", place.release(2, 2), smoke)
     assert failures(seen) == {}
     assert seen["version 1"] and seen["version 2"]
     assert '"version": 2' in place.get()[1]
 
-    with load(place) as seen:
+    with load(place.port) as seen:
         broken = place.release(3, 3, "raise SystemExit('no model')\n")
         with pytest.raises(RolledBack, match="ended by itself") as caught:
             target.deploy("loans", broken, smoke)
@@ -228,7 +170,7 @@ def test_from_deploy_to_destroy(place: Place) -> None:
 def test_a_canary_gets_its_share_and_goes_back(place: Place) -> None:
     target, capture = place.target, {"capture": {"sample": 1.0}}
     target.deploy("loans", place.release(1, power=1, **capture), [])
-    with load(place) as seen:
+    with load(place.port) as seen:
         candidate = place.release(2, 2, power=1, **capture)
         with target.try_out("loans", candidate, [{"a": 1}], splits=True) as trial:
             before = trial.read()

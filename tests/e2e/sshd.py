@@ -1,0 +1,94 @@
+"""A host that is reached by ssh: a real sshd on the loopback, and the key that it lets in.
+
+Its sessions have a home, and programs, of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+START_SECONDS = 30.0
+
+
+@dataclass
+class Server:
+    """sshd, running as whoever runs the tests. `home` is that of its sessions."""
+
+    folder: Path
+    port: int
+    environment: Mapping[str, str]
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "key"
+
+    @property
+    def known_hosts(self) -> str:
+        kind, key = (self.folder / "host.pub").read_text().split()[:2]
+        return f"[127.0.0.1]:{self.port} {kind} {key}\n"
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        log = self.folder / "log"
+        with log.open("wb") as errors:
+            command = [str(SSHD), "-D", "-e", "-f", str(self.folder / "config")]
+            server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=errors)
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while "listening" not in log.read_text():
+                assert server.poll() is None, log.read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            yield
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def make_server(folder: Path, port: int, programs: Mapping[str, Path]) -> Server:
+    """One that does not run yet; `programs` are scripts of Python that its sessions find first."""
+    (folder / "home").mkdir()
+    (folder / "run").mkdir(mode=0o700)
+    (folder / "bin").mkdir()
+    for name, source in programs.items():
+        program = folder / "bin" / name
+        program.write_text(f"#!{sys.executable} -IS\n{source.read_text()}")
+        program.chmod(0o755)
+    for name in ("key", "host"):
+        make = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name))
+        subprocess.run(make, check=True)
+    home = folder / "home"
+    environment = {
+        "HOME": home,
+        "PATH": f"{folder / 'bin'}:/usr/sbin:/usr/bin:/bin",
+        "XDG_CONFIG_HOME": home / ".config",
+        "XDG_RUNTIME_DIR": folder / "run",
+    }
+    settings = {
+        "Port": port,
+        "ListenAddress": "127.0.0.1",
+        "HostKey": folder / "host",
+        "AuthorizedKeysFile": folder / "key.pub",
+        "PidFile": "none",
+        "StrictModes": "no",
+        "UsePAM": "no",
+        "PasswordAuthentication": "no",
+        "SetEnv": " ".join(f"{key}={value}" for key, value in environment.items()),
+    }
+    (folder / "config").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    return Server(folder, port, {key: str(value) for key, value in environment.items()})
