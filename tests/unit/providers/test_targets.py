@@ -59,7 +59,7 @@ def test_a_kind_that_a_package_adds(tmp_path, monkeypatch):
         make_target(tmp_path, "there", kind="elsewhere")
     with pytest.raises(MlspecError, match="no kind of target named moon") as caught:
         make_target(tmp_path, "there", kind="moon")
-    assert caught.value.hint == "there are: compose, elsewhere, kubernetes, local"
+    assert caught.value.hint == "there are: compose, elsewhere, kserve, kubernetes, local, ssh"
 
 
 def test_what_runs_here_is_found_whoever_knows_of_it(tmp_path, leave):
