@@ -219,7 +219,10 @@ def test_hanging_up_is_ignored_under_nohup(project: Any) -> None:
     project.check_settled()
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.2, 0.4, 0.6])
+@pytest.mark.parametrize(
+    "delay",
+    [0.0, 0.3, *(pytest.param(n, marks=pytest.mark.thorough) for n in (0.1, 0.2, 0.4, 0.6))],
+)
 def test_a_signal_at_any_time(project: Any, delay: float) -> None:
     """Whatever it was about to do, the next apply goes on from there."""
     project.edit("threshold: 45", "threshold: 46")
@@ -250,8 +253,15 @@ def staged(project: Any) -> list[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", [staged, candidates])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        (staged, signal.SIGINT),
+        (candidates, signal.SIGTERM),
+        pytest.param(staged, signal.SIGTERM, marks=pytest.mark.thorough),
+        pytest.param(candidates, signal.SIGINT, marks=pytest.mark.thorough),
+    ],
+)
 def test_a_signal_while_a_release_is_deployed(
     served: Any, moment: Callable[[Any], list[Path]], number: signal.Signals
 ) -> None:
