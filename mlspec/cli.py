@@ -842,6 +842,15 @@ def bench(
     ] = "1,16",
     seconds: Annotated[float, typer.Option(min=0.1, help="How long with each number.")] = 10.0,
     rows: Annotated[int, typer.Option(min=1, max=1000, help="Rows of each request.")] = 1,
+    token_env: Annotated[
+        str | None,
+        typer.Option(
+            "--token-env",
+            metavar="NAME",
+            help="The environment variable with a token, if clients need one; on a local target "
+            "mlspec has its own.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure how fast a deployment that runs here answers, and its CPU time for each request.
@@ -852,7 +861,7 @@ def bench(
     from mlspec.commands.bench import BenchOptions
     from mlspec.commands.bench import bench as command
 
-    options = BenchOptions(connections, seconds, rows, as_json)
+    options = BenchOptions(connections, seconds, rows, token_env, as_json)
     raise typer.Exit(command(context.obj, _console(), deployment, options))
 
 

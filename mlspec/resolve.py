@@ -47,6 +47,7 @@ from mlspec.resources import (
 from mlspec.spec.flows import Flows
 from mlspec.spec.load import Loaded
 from mlspec.spec.models import (
+    AUTH_KEYS,
     TARGET_KEYS,
     Convert,
     Dataset,
@@ -424,6 +425,7 @@ class Resolver:
                         "port": target.port,
                         "capture": deployment.capture and deployment.capture.model_dump(),
                         **({"code": code} if code else {}),
+                        **self.auth(deployment, target),
                     },
                     files=tuple(f"file.{each.path}" for each in (*files, *converted)),
                     after=tuple(self.spec.earlier(name, target_name)),
@@ -432,6 +434,13 @@ class Resolver:
                         target.approvals, self.spec.policy.approvers.get(target_name, ())
                     ),
                 )
+
+    def auth(self, deployment: Deployment, target: Target) -> Mapping[str, Any]:
+        """Where a release finds the tokens of its clients."""
+        key = AUTH_KEYS.get(target.kind)
+        if deployment.auth is None or key is None:
+            return {}
+        return {"auth": {key: getattr(deployment.auth, key)}}
 
     def place(self, deployment: Deployment, target: Target) -> Mapping[str, Any]:
         """What a release on a target beside this machine is made with."""

@@ -40,6 +40,7 @@ SECTIONS = {
     "Targets": range(95, 100),
     "Rollouts": range(100, 105),
     "Approvals": range(105, 110),
+    "Services": range(110, 120),
     "Files that the spec names and the repository lacks": range(600, 610),
 }
 """What codes are about, and their numbers."""

@@ -7,6 +7,7 @@ to be captured; in the metrics of the service they count like others.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 from mlspec.children import NEUTRAL_FOLDER, make_command, withhold_credentials
 from mlspec.commands.deployment import find_deployment
 from mlspec.errors import MlspecError
-from mlspec.providers.local.rundir import load_state, run_folder
+from mlspec.providers.local.rundir import load_state, own_headers, run_folder
 from mlspec.providers.target import Running
 from mlspec.providers.targets import LOCAL, target_of
 from mlspec.reconcile import Project, open_project
@@ -49,6 +50,7 @@ class BenchOptions:
     connections: str
     seconds: float
     rows: int
+    token_env: str | None
     as_json: bool
 
 
@@ -71,11 +73,14 @@ def bench(start: Path, console: Console, name: str, options: BenchOptions) -> in
             )
         rows = _rows(project, resource, running)
         processes = _processes(project.root, resource)
+        headers = UNCAPTURED | _admission(project.root, resource, options.token_env)
     body = json.dumps({"rows": [rows[each % len(rows)] for each in range(options.rows)]})
     measured = []
     for connections in steps:
         with waiting(f"{connections} connection{'s' if connections > 1 else ''}"):
-            measured.append(_measure(running.url, body, connections, options.seconds, processes))
+            measured.append(
+                _measure(running.url, body, headers, connections, options.seconds, processes)
+            )
     if options.as_json:
         console.say_json(
             {
@@ -129,8 +134,28 @@ def _processes(root: Path, resource: DeploymentResource) -> tuple[int, ...]:
     return (int(state["pid"]),) if state else ()
 
 
+def _admission(root: Path, resource: DeploymentResource, variable: str | None) -> dict[str, str]:
+    """The header with a token: that of an environment variable, else mlspec's own if there is."""
+    if variable is None:
+        if resource.kind != LOCAL:
+            return {}
+        return own_headers(run_folder(root, resource.name, resource.target))
+    token = os.environ.get(variable, "").strip()
+    if not token or not token.isascii() or not token.isprintable():
+        raise MlspecError(
+            f"the environment variable {escape(variable)} has no token",
+            hint="--token-env takes the name of one that has",
+        )
+    return {"authorization": f"Bearer {token}"}
+
+
 def _measure(
-    url: str, body: str, connections: int, seconds: float, processes: Sequence[int]
+    url: str,
+    body: str,
+    headers: Mapping[str, str],
+    connections: int,
+    seconds: float,
+    processes: Sequence[int],
 ) -> dict[str, Any]:
     place = urlsplit(url)
     load = {
@@ -138,7 +163,7 @@ def _measure(
         "port": place.port or 80,
         "path": f"{place.path.rstrip('/')}/predict",
         "body": body,
-        "headers": UNCAPTURED,
+        "headers": dict(headers),
         "connections": connections,
         "seconds": seconds,
         "warm_up": min(WARM_UP, seconds),

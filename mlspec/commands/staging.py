@@ -20,7 +20,7 @@ from mlspec.providers.target import Release
 from mlspec.reconcile import Project
 from mlspec.render.style import escape
 from mlspec.render.waiting import waiting
-from mlspec.spec.models import Deployment, Model
+from mlspec.spec.models import Deployment, Model, RequestLimits
 from mlspec.spec.suggest import did_you_mean
 
 NAME = "look"
@@ -28,6 +28,8 @@ NAME = "look"
 Runtime = Literal["asgi", "bentoml"]
 QUICK: Runtime = "asgi"
 """The runtime that is built and started soonest."""
+TO_LOOK = {"auth": None, "capture": None, "limits": RequestLimits()}
+"""What a deployment asks of its clients, and keeps of them, is none of a look at the model."""
 UNREGISTERED = 0
 """The version that the worktree's artifact answers as."""
 
@@ -122,7 +124,7 @@ def _deployment(project: Project, model: str) -> Deployment:
     """That of the spec, which says what the service does, else one with every default."""
     for deployment in project.loaded.spec.deployments.values():
         if deployment.model == model:
-            return deployment.model_copy(update={"capture": None})
+            return deployment.model_copy(update=TO_LOOK)
     return Deployment(model=model, targets=("here",), runtime=QUICK)
 
 

@@ -290,6 +290,6 @@ def shared_by(patch: Patch, deployments: Mapping[str, Any]) -> list[str]:
         edit.path[1]
         for take in patch.takes
         for edit in take.edits
-        if edit.path[0] == "deployments" and edit.path[2] in ("resources", "capture")
+        if edit.path[0] == "deployments" and edit.path[2] in ("auth", "capture", "resources")
     }
     return sorted(name for name in names if len(deployments[name].targets) > 1)

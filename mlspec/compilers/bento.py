@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mlspec.compilers.generated import GeneratedFile, header
 from mlspec.compilers.naming import artifact_name
@@ -74,8 +75,10 @@ INSTEAD = {"xgboost-cpu": "xgboost"}
 
 CONVERTED = "onnx"
 """The folder, in that of a service, of the one that answers with ONNX in its place."""
-MAX_ROWS = 1000
-MAX_BYTES = 10 * 2**20
+HEALTH = ("/healthz", "/livez", "/readyz")
+"""Paths that need no token: whoever runs a service asks them, and they tell nothing."""
+OPEN = {"metrics": "/metrics", "schema": "/schema.json"}
+"""Paths that need none if the spec says so."""
 _NAME = re.compile(r"[a-z0-9]([-_.a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -129,8 +132,9 @@ def compile_bento(
             runtime=deployment.runtime,
             buckets=deployment.metrics.buckets,
             workers=worker_count(deployment.resources.cpus),
-            max_rows=MAX_ROWS,
-            max_bytes=MAX_BYTES,
+            max_rows=deployment.limits.rows,
+            max_bytes=int(deployment.limits.body),
+            **_guards(deployment),
         ),
         "requirements.txt": "\n".join([f"# {header(owner)}", *pins, ""]),
     }
@@ -140,6 +144,19 @@ def compile_bento(
         GeneratedFile(f"{folder}/{file}", text, owner, Consequence.REDEPLOY)
         for file, text in sorted(texts.items())
     )
+
+
+def _guards(deployment: Deployment) -> dict[str, Any]:
+    """What stands in front of the service; nothing does unless the spec asks for it."""
+    auth, limits = deployment.auth, deployment.limits
+    limited = limits.rate is not None or limits.in_flight is not None
+    wanted = {"Door": auth is not None, "Limited": limited}
+    return {
+        "guards": [guard for guard, asked in wanted.items() if asked],
+        "open_paths": sorted((*HEALTH, *(OPEN[each] for each in (auth.open if auth else ())))),
+        "rate": limits.rate,
+        "in_flight": limits.in_flight,
+    }
 
 
 def worker_count(cpus: float) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlspec.compilers.containerfile import CAPTURES, PORT, PYTHON, USER
+from mlspec.compilers.containerfile import CAPTURES, OWN_TOKEN, PORT, PYTHON, TOKENS, USER
 from mlspec.compilers.generated import header
 from mlspec.compilers.haproxy import (
     BACKEND,
@@ -214,14 +214,21 @@ def _copy(workload: Workload, name: str) -> Service:
     }
     if memory := workload.settings.get("memory"):
         service["mem_limit"] = int(memory)
+    environment: dict[str, str] = {}
+    volumes: list[str] = []
+    if auth := workload.settings.get("auth"):
+        environment |= {"MLSPEC_TOKENS": TOKENS, "MLSPEC_OWN_TOKEN": OWN_TOKEN}
+        volumes.append(f"{auth['file']}:{TOKENS}:ro")
     if capture := workload.settings.get("capture"):
         # Each has a folder of its own on the volume, so none removes what another wrote.
-        service["environment"] = {
+        environment |= {
             "MLSPEC_CAPTURE_DIR": f"{CAPTURES}/{name}",
             "MLSPEC_CAPTURE_SAMPLE": str(capture["sample"]),
         }
-        service["volumes"] = [f"{PREPARE}:{CAPTURES}"]
+        volumes.append(f"{PREPARE}:{CAPTURES}")
         service["depends_on"] = {PREPARE: {"condition": "service_completed_successfully"}}
+    service |= {"environment": environment} if environment else {}
+    service |= {"volumes": volumes} if volumes else {}
     return service
 
 

@@ -24,6 +24,10 @@ PYTHON = "/opt/service/bin/python"
 PORT = 3000
 USER = 10001
 CAPTURES = "/captures"
+TOKENS = "/run/mlspec/tokens"
+"""Where a container has the file with the tokens of clients, if they need one."""
+OWN_TOKEN = "/tmp/mlspec-own.token"
+"""Where the service then leaves one for who looks after it."""
 INPUTS = "dev.mlspec.inputs"
 """The label with the digest of all that an image is made of: equal inputs, equal image."""
 

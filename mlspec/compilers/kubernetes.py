@@ -8,11 +8,12 @@ that the cluster does, so that what the cluster has can be compared with them fi
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlspec.compilers.containerfile import CAPTURES, PORT, USER
+from mlspec.compilers.containerfile import CAPTURES, OWN_TOKEN, PORT, TOKENS, USER
 from mlspec.compilers.generated import header
 from mlspec.compilers.yaml_text import render_yaml
 
@@ -205,6 +206,10 @@ def make_pod(workload: Workload, track: Track, name: str) -> Object:
     if workload.settings.get("capture"):
         claim = {"claimName": workload.place["captures"]}
         pod["volumes"].append({"name": "captures", "persistentVolumeClaim": claim})
+    if auth := workload.settings.get("auth"):
+        # Of the user's group, by `fsGroup`; as a folder, so that a Secret that changes is seen.
+        secret = {"secretName": auth["secret_name"], "defaultMode": 0o440}
+        pod["volumes"].append({"name": "tokens", "secret": secret})
     return pod
 
 
@@ -224,6 +229,13 @@ def _container(workload: Workload, track: Track) -> Object:
         ]
         folder = f"{workload.deployment}/$(POD)"
         mounts.append({"name": "captures", "mountPath": CAPTURES, "subPathExpr": folder})
+    if workload.settings.get("auth"):
+        environment += [
+            {"name": "MLSPEC_TOKENS", "value": TOKENS},
+            {"name": "MLSPEC_OWN_TOKEN", "value": OWN_TOKEN},
+        ]
+        place = posixpath.dirname(TOKENS)
+        mounts.append({"name": "tokens", "mountPath": place, "readOnly": True})
     container: Object = {
         "name": CONTAINER,
         "image": track.image,

@@ -250,11 +250,14 @@ def take_release(
         if key == "port":
             intake.put(("targets", resource.target, "port"), now)
             continue
-        path = (*where, "capture") if key == "capture" else (*where, "resources", key)
+        own = key in ("auth", "capture")
+        path = (*where, key) if own else (*where, "resources", key)
         if now is None:
             intake.edits.append(Edit(Kind.DROP, path))
         elif key == "capture":
             intake.put((*path, "sample"), now["sample"])
+        elif key == "auth":
+            intake.put((*path, "file"), now["file"])
         elif key == "memory":
             intake.put(path, write_bytes(now))
         else:

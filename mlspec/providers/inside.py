@@ -9,33 +9,42 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlspec.compilers.containerfile import PORT
+from mlspec.compilers.containerfile import OWN_TOKEN, PORT
 
 MAX_TEXT = 200
 SMOKE_SECONDS = 120.0
-SMOKE_CODE = f"""
-import json, sys, urllib.error, urllib.request
-answers = []
-for row in json.load(sys.stdin):
+HEADERS_CODE = f"""
+import json, os, sys, time, urllib.error, urllib.request
+own = {{}}
+if os.path.exists("{OWN_TOKEN}"):
+    with open("{OWN_TOKEN}") as file:
+        own["authorization"] = "Bearer " + file.read().strip()
+"""
+SMOKE_CODE = f"""{HEADERS_CODE}
+def ask(row):
     request = urllib.request.Request(
         "http://127.0.0.1:{PORT}/predict",
         json.dumps({{"rows": [row]}}).encode(),
-        {{"content-type": "application/json", "x-request-id": "smoke"}},
+        {{"content-type": "application/json", "x-request-id": "smoke", **own}},
     )
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            answers.append([answer.status, ""])
-    except urllib.error.HTTPError as error:
-        answers.append([error.code, error.read(2000).decode(errors="replace")])
-    except OSError as error:
-        answers.append([0, str(error)])
-print(json.dumps(answers))
+    for left in range(10, -1, -1):
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return [answer.status, ""]
+        except urllib.error.HTTPError as error:
+            later = error.headers.get("retry-after")
+            if not (left and later):
+                return [error.code, error.read(2000).decode(errors="replace")]
+            time.sleep(min(float(later), 5.0))
+        except OSError as error:
+            return [0, str(error)]
+print(json.dumps([ask(row) for row in json.load(sys.stdin)]))
 """
 METRICS_SECONDS = 15.0
-METRICS_CODE = (
-    "import urllib.request as r; "
-    f"print(r.urlopen('http://127.0.0.1:{PORT}/metrics', timeout=5).read().decode())"
-)
+METRICS_CODE = f"""{HEADERS_CODE}
+request = urllib.request.Request("http://127.0.0.1:{PORT}/metrics", headers=own)
+print(urllib.request.urlopen(request, timeout=5).read().decode())
+"""
 
 
 def smoke_input(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -20,6 +20,7 @@ from mlspec.spec.quantities import (
     Bytes,
     Latency,
     Price,
+    Rate,
     Seconds,
     Share,
     write_seconds,
@@ -546,6 +547,15 @@ TARGET_KEYS: Mapping[str, tuple[str, ...]] = {
 """Keys of a target that its kind has a use for, beside those that every kind has."""
 
 
+AUTH_KEYS: Mapping[str, str] = {
+    "local": "file",
+    "compose": "file",
+    "kubernetes": "secret_name",
+    "kserve": "secret_name",
+}
+"""By which key of `auth` targets of a kind find tokens; those of other kinds have no way to."""
+
+
 class Smoke(Section):
     """A row that a new release must answer before it gets traffic."""
 
@@ -576,6 +586,39 @@ class ServiceMetrics(Section):
         if any(low >= high for low, high in pairwise(buckets)):
             raise ValueError("each must be higher than the one before")
         return buckets
+
+
+class Auth(Section):
+    """Who may ask a deployment: whoever has a token of a file. Its health is for anyone."""
+
+    file: str | None = None
+    """Of targets of kind local and compose: the file with the tokens, on the machine and outside of
+    the repository, such as /etc/mlspec/loans.tokens."""
+    secret_name: str | None = None
+    """Of targets of kind kubernetes and kserve: the Secret of the namespace that has them, by its
+    key `tokens`."""
+    open: tuple[Literal["metrics", "schema"], ...] = ()
+    """What else needs no token: `/metrics`, `/schema.json`."""
+
+
+class RequestLimits(Section):
+    """How much one request may ask, and how many may. What is more is refused."""
+
+    rows: int = Field(default=1000, ge=1, le=1_000_000)
+    """Of one request, at most."""
+    body: Bytes = 10 * 2**20
+    """The size of one request, at most, for example 1MiB; 10MiB unless it is said."""
+    rate: Rate | None = None
+    """Requests of all clients to one copy of the service, such as 100/s or 600/m."""
+    in_flight: int | None = Field(default=None, ge=1, le=100_000)
+    """Requests that one copy of the service answers at the same time."""
+
+    @field_validator("body")
+    @classmethod
+    def _sound(cls, body: float) -> float:
+        if not 2**10 <= body <= 2**30:
+            raise ValueError("write at least 1KiB and at most 1GiB")
+        return body
 
 
 class Query(Section):
@@ -658,6 +701,9 @@ class Deployment(Section):
     """How a new release takes over; without it at once, when it is ready and answers `smoke`."""
     capture: Capture | None = None
     """Keep predictions and their inputs, which may be personal data."""
+    auth: Auth | None = None
+    """Answer only clients with a token; without it whoever reaches the port."""
+    limits: RequestLimits = RequestLimits()
 
 
 class GitHub(Section):

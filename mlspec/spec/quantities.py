@@ -1,4 +1,4 @@
-"""Durations, sizes, prices and shares as people write them: `30m`, `4GiB`, `0.90 EUR/h`, `5%`."""
+"""Quantities as people write them: `30m`, `4GiB`, `0.90 EUR/h`, `5%`, `100/s`."""
 
 from __future__ import annotations
 
@@ -92,6 +92,17 @@ def write_share(share: float) -> str:
     return f"{share * 100:.6f}".rstrip("0").rstrip(".") + "%"
 
 
+_RATE = r"([0-9]{1,9}(?:\.[0-9]{1,6})?)/([smh])"
+
+
+def parse_rate(value: object) -> object:
+    """How often in a second `100/s`, `600/m` or `10/h` is; anything else raises `ValueError`."""
+    match = re.fullmatch(_RATE, value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("expected a rate such as 100/s, 600/m or 10/h")
+    return float(match[1]) / _SECONDS[match[2]]
+
+
 Price = Annotated[
     HourlyPrice,
     BeforeValidator(parse_price),
@@ -109,3 +120,9 @@ Latency = Annotated[
     float, BeforeValidator(parse_latency), Field(gt=0), _written(_LATENCIES, "100ms")
 ]
 Bytes = Annotated[float, BeforeValidator(parse_bytes), Field(gt=0), _written(_BYTES, "4GiB")]
+Rate = Annotated[
+    float,
+    BeforeValidator(parse_rate),
+    Field(gt=0),
+    WithJsonSchema({"type": "string", "pattern": f"^{_RATE}$", "examples": ["100/s"]}),
+]

@@ -60,6 +60,7 @@ from mlspec.providers.compose.trial import Looker
 from mlspec.providers.haproxy import Proxy
 from mlspec.providers.images.build import image_of
 from mlspec.providers.inside import SMOKE_CODE, SMOKE_SECONDS, judge_smoke, smoke_input
+from mlspec.providers.secrets import find_secret
 from mlspec.providers.slots import NotUp, SlotTrial, other_slot, share_out, trying
 from mlspec.providers.target import Release, Running
 
@@ -201,6 +202,8 @@ class ComposeTarget:
         self._unless_later(deployment, release, before)
         # before anything changes: nothing may be built for an engine that is not there
         self.engine.run("version")
+        if auth := release.settings.get("auth"):
+            find_secret(auth["file"], self.root, self._address(deployment))
         program = Path(self.engine.program).name
         image = image_of(self.root, deployment, release, "compose", program)
         kept = Kept(

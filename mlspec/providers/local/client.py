@@ -30,9 +30,11 @@ from mlspec.providers.local.rundir import (
     SUPERVISOR_LOG,
     is_alive,
     load_state,
+    own_headers,
     run_folder,
     socket_folder,
 )
+from mlspec.providers.secrets import find_secret
 from mlspec.providers.target import Release, Running
 
 if TYPE_CHECKING:
@@ -114,11 +116,11 @@ class LocalTarget:
         # An HTTP client costs half of the import of this module, and planning observes targets.
         from mlspec.providers.local.smoke import SmokeFailed, check_smoke
 
-        launch = make_launch(release, self.drain_seconds)
+        launch = make_launch(release, self.drain_seconds, self._tokens(deployment, release))
         candidate = ask(do="deploy", launch=launch, port=self.port, token=release.token)
         try:
             ask(do="await", seconds=self.ready_seconds)
-            check_smoke(candidate["private"], smoke)
+            check_smoke(candidate["private"], smoke, own_headers(self.run_dir(deployment)))
             yield
         except (_Failed, SmokeFailed) as failed:
             ask(do="discard")
@@ -158,7 +160,8 @@ class LocalTarget:
         with _connect(run_dir) as ask:
             with self._tried(ask, deployment, release, smoke):
                 pass
-            yield LocalTrial(ask, where, (champion, release.version), captures)
+            headers = own_headers(run_dir)
+            yield LocalTrial(ask, where, (champion, release.version), captures, headers)
         prune_releases(self.root)
 
     def stop(self, deployment: str) -> None:
@@ -205,6 +208,13 @@ class LocalTarget:
         found = [run_dir / SUPERVISOR_LOG, *(run_dir / LOGS).glob("*.log")]
         present = [path for path in found if path.exists()]
         return tuple(sorted(present, key=lambda path: (path.stat().st_mtime_ns, path)))
+
+    def _tokens(self, deployment: str, release: Release) -> str | None:
+        auth = release.settings.get("auth")
+        if not auth:
+            return None
+        where = f"deployment.{deployment}@{self.name}"
+        return str(find_secret(auth["file"], self.root, where))
 
     def _ensure_supervisor(self, deployment: str) -> bool:
         """Whether it had to be started."""
@@ -308,8 +318,13 @@ def _await_end(run_dir: Path) -> None:
         time.sleep(0.02)
 
 
-def make_launch(release: Release, drain_seconds: float) -> dict[str, Any]:
-    """What a supervisor is told of a release: a :class:`mlspec.providers.local.group.Launch`."""
+def make_launch(
+    release: Release, drain_seconds: float, tokens: str | None = None
+) -> dict[str, Any]:
+    """What a supervisor is told of a release: a :class:`mlspec.providers.local.group.Launch`.
+
+    `tokens` is the file with those of its clients, if they need one.
+    """
     return {
         "digest": release.digest,
         "folder": str(release.path.resolve()),
@@ -320,6 +335,7 @@ def make_launch(release: Release, drain_seconds: float) -> dict[str, Any]:
         "memory": release.memory,
         "capture": release.capture,
         "drain_timeout": drain_seconds,
+        **({"tokens": tokens} if tokens else {}),
     }
 
 

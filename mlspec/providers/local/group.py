@@ -42,6 +42,7 @@ class Launch:
     memory: int | None
     capture: float | None
     drain_timeout: float
+    tokens: str | None = None
 
 
 def make_environment(

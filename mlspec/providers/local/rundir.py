@@ -8,6 +8,7 @@
     supervisor.log    its own log
     logs/<release>.log  what the workers of a release wrote
     capture/          predictions, as lines of JSON, if the spec asks for them
+    own.token         lets mlspec itself in, if clients need a token; made by the service
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ SUPERVISOR_LOG = "supervisor.log"
 LOGS = "logs"
 CAPTURE = "capture"
 METRICS = "metrics"
+OWN_TOKEN = "own.token"
 MAX_SOCKET_PATH = 100
 """A Unix socket's path has 108 bytes on Linux and 104 on macOS, with its closing zero."""
 
@@ -65,6 +67,15 @@ def _holds_sockets(folder: Path) -> bool:
 def log_path(run_dir: Path, release: str) -> Path:
     """The log of a release's workers."""
     return run_dir / LOGS / f"{release[:12]}.log"
+
+
+def own_headers(run_dir: Path) -> dict[str, str]:
+    """What a request says that is mlspec's own, to be let in; nothing where anyone is."""
+    try:
+        token = (run_dir / OWN_TOKEN).read_text(encoding="ascii").strip()
+    except OSError:
+        return {}
+    return {"authorization": f"Bearer {token}"}
 
 
 def load_state(run_dir: Path) -> dict[str, Any] | None:

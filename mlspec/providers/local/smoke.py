@@ -5,22 +5,32 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 SMOKE_SECONDS = 10.0
+MOST_WAITING = 5.0
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class SmokeFailed(Exception):
     """Which request was not answered as it should be, and how it was."""
 
 
-def check_smoke(private: str, smoke: Sequence[Mapping[str, Any]]) -> None:
-    """Send each row over the candidate's Unix socket; `SmokeFailed` at the first that fails."""
-    _check_answer(private, "readiness", "GET", "/readyz", None)
+def check_smoke(
+    private: str, smoke: Sequence[Mapping[str, Any]], headers: Mapping[str, str] = NO_HEADERS
+) -> None:
+    """Send each row over the candidate's Unix socket; `SmokeFailed` at the first that fails.
+
+    One that is told to come later does, for a while. `headers` are those of mlspec's own requests.
+    """
+    _check_answer(private, "readiness", "GET", "/readyz", None, headers)
     for number, row in enumerate(smoke, start=1):
         body = json.dumps({"rows": [row]})
-        _check_answer(private, f"smoke request {number} of {len(smoke)}", "POST", "/predict", body)
+        what = f"smoke request {number} of {len(smoke)}"
+        _check_answer(private, what, "POST", "/predict", body, headers)
 
 
 class PrivateConnection(http.client.HTTPConnection):
@@ -36,20 +46,45 @@ class PrivateConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _check_answer(private: str, what: str, method: str, path: str, body: str | None) -> None:
-    connection = PrivateConnection(private)
-    try:
-        headers = {"content-type": "application/json", "x-request-id": "smoke"}
-        connection.request(method, path, body, headers)
-        response = connection.getresponse()
-        text = response.read().decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
-        raise SmokeFailed(f"{what} got no answer: {error}") from None
-    finally:
-        connection.close()
-    if response.status != http.client.OK:
+def _check_answer(
+    private: str,
+    what: str,
+    method: str,
+    path: str,
+    body: str | None,
+    own: Mapping[str, str],
+) -> None:
+    deadline = time.monotonic() + SMOKE_SECONDS
+    while True:
+        status, later, text = _ask(private, what, method, path, body, own)
+        if not later or time.monotonic() > deadline:
+            break
+        time.sleep(min(float(later), MOST_WAITING))
+    if status != http.client.OK:
         try:
             text = json.loads(text)["error"]
         except (ValueError, KeyError, TypeError):
             text = text[:200]
-        raise SmokeFailed(f"{what} got {response.status}: {text}")
+        raise SmokeFailed(f"{what} got {status}: {text}")
+
+
+def _ask(
+    private: str,
+    what: str,
+    method: str,
+    path: str,
+    body: str | None,
+    own: Mapping[str, str],
+) -> tuple[int, str, str]:
+    """The status, in how many seconds to ask again if the service says so, and the text."""
+    connection = PrivateConnection(private)
+    try:
+        headers = {"content-type": "application/json", "x-request-id": "smoke", **own}
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        text = response.read().decode(errors="replace")
+        return response.status, response.headers.get("retry-after", ""), text
+    except (OSError, http.client.HTTPException) as error:
+        raise SmokeFailed(f"{what} got no answer: {error}") from None
+    finally:
+        connection.close()

@@ -44,6 +44,7 @@ from mlspec.providers.local.rundir import (
     CAPTURE,
     CONTROL,
     METRICS,
+    OWN_TOKEN,
     STATE,
     load_state,
     log_path,
@@ -206,7 +207,7 @@ class Supervisor:
             listener,
             self._sockets / f"{name}.sock",
             log_file,
-            {**make_environment(launch, metrics), **self._capture_environment(launch)},
+            {**make_environment(launch, metrics), **self._own_environment(launch)},
             self._changed,
         )
         candidate = self._candidate
@@ -231,13 +232,16 @@ class Supervisor:
         while self._candidate and time.monotonic() < limit:
             await asyncio.sleep(0.02)
 
-    def _capture_environment(self, launch: Launch) -> Mapping[str, str]:
-        if launch.capture is None:
-            return {}
-        return {
-            "MLSPEC_CAPTURE_DIR": str(self._run_dir / CAPTURE),
-            "MLSPEC_CAPTURE_SAMPLE": str(launch.capture),
-        }
+    def _own_environment(self, launch: Launch) -> Mapping[str, str]:
+        """Where it captures, and whose requests it answers."""
+        environment = {}
+        if launch.capture is not None:
+            environment["MLSPEC_CAPTURE_DIR"] = str(self._run_dir / CAPTURE)
+            environment["MLSPEC_CAPTURE_SAMPLE"] = str(launch.capture)
+        if launch.tokens is not None:
+            environment["MLSPEC_TOKENS"] = launch.tokens
+            environment["MLSPEC_OWN_TOKEN"] = str(self._run_dir / OWN_TOKEN)
+        return environment
 
     def _open_log(self, launch: Launch) -> Path:
         path = log_path(self._run_dir, launch.digest)

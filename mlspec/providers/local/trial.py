@@ -7,7 +7,7 @@ what serves when that line is closed, so a command that is killed leaves nothing
 from __future__ import annotations
 
 import http.client
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,7 @@ class LocalTrial:
     """Talks to the supervisor by `ask`, and to the services by their private sockets.
 
     `versions` are those of champion and candidate. With `captures` these tell of predictions that
-    are numbers, instead of the histogram.
+    are numbers, instead of the histogram. `headers` are those of mlspec's own requests.
     """
 
     def __init__(
@@ -33,11 +33,13 @@ class LocalTrial:
         where: str,
         versions: tuple[int, int],
         captures: Captures | None,
+        headers: Mapping[str, str],
     ) -> None:
         self._ask = ask
         self._where = where
         self._versions = versions
         self._captures = captures
+        self._headers = headers
         self._told = Told()
 
     def weigh(self, share: float) -> None:
@@ -50,7 +52,8 @@ class LocalTrial:
                 f"{self._where}: {watched['lost']}; what served before has all requests again",
                 hint="see the log of the supervisor: `mlspec logs --all`",
             )
-        self._told.take(*(_read_counts(watched[which]) for which in ("champion", "candidate")))
+        both = (watched["champion"], watched["candidate"])
+        self._told.take(*(_read_counts(private, self._headers) for private in both))
         champion, candidate = self._told.champion, self._told.candidate
         if self._captures is not None:
             self._captures.look()
@@ -73,11 +76,11 @@ class LocalTrial:
         self._ask(do="discard")
 
 
-def _read_counts(private: str) -> Counts | None:
+def _read_counts(private: str, headers: Mapping[str, str]) -> Counts | None:
     """What a service has counted; nothing if it does not say."""
     connection = PrivateConnection(private, METRICS_SECONDS)
     try:
-        connection.request("GET", "/metrics")
+        connection.request("GET", "/metrics", headers=dict(headers))
         response = connection.getresponse()
         text = response.read().decode(errors="replace")
     except (OSError, http.client.HTTPException):

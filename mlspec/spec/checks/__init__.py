@@ -24,6 +24,7 @@ from mlspec.spec.checks import (
     pipelines,
     references,
     rollouts,
+    services,
     targets,
     values,
     versions,
@@ -64,6 +65,7 @@ def check_head(spec: Spec) -> Iterator[Problem]:
     yield from rollouts.check(spec)
     yield from targets.check(spec)
     yield from approvals.check(spec)
+    yield from services.check(spec)
     for name, dataset in spec.datasets.items():
         yield from names.check_tags(dataset.tags, ("datasets", name))
     for name, deployment in spec.deployments.items():

@@ -184,6 +184,19 @@ def test_captures_outlive_their_pod():
     assert mount["subPathExpr"] == "churn/$(POD)"
 
 
+def test_tokens_are_a_secret_of_the_namespace():
+    settings = {**FULL.settings, "auth": {"secret_name": "churn-tokens"}}
+    made = by_key(replace(FULL, settings=settings))["Deployment", "churn"]
+    pod = made["spec"]["template"]["spec"]
+    [volume] = [each for each in pod["volumes"] if each["name"] == "tokens"]
+    assert volume["secret"] == {"secretName": "churn-tokens", "defaultMode": 0o440}
+    [container] = pod["containers"]
+    [mount] = [each for each in container["volumeMounts"] if each["name"] == "tokens"]
+    assert (mount["mountPath"], mount["readOnly"]) == ("/run/mlspec", True)
+    tokens = {"name": "MLSPEC_TOKENS", "value": "/run/mlspec/tokens"}
+    assert tokens in container["env"]
+
+
 def test_what_finds_the_objects_again():
     for item in compile_kubernetes(FULL):
         labels = item["metadata"]["labels"]

@@ -164,6 +164,19 @@ def test_copies_and_captures(target, engine, make_release):
     assert f"--memory={2**28}" in second
 
 
+def test_tokens_are_a_file_of_the_machine(target, engine, make_release, tmp_path_factory):
+    file = tmp_path_factory.mktemp("etc") / "tokens"
+    release = make_release(1, auth={"file": str(file)})
+    with pytest.raises(MlspecError, match="is not a file of this machine"):
+        target.deploy("churn", release, [])
+    assert containers(engine) == []
+    file.write_text("a-token-that-is-long-enough")
+    assert target.deploy("churn", release, []).differs == ()
+    [copy] = [call for call in calls(engine) if f"--name={STACK}-blue-1" in call]
+    assert f"--volume={file}:/run/mlspec/tokens:ro" in copy
+    assert "--env=MLSPEC_TOKENS=/run/mlspec/tokens" in copy
+
+
 @pytest.mark.parametrize(
     ("how", "said"), [("unready", "not ready within 2 s"), ("ends", "ended by itself")]
 )

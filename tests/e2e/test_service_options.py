@@ -1,0 +1,183 @@
+"""What a deployment may ask of its service beside predictions; real services of both runtimes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlspec.compilers.bento import compile_bento
+from mlspec.errors import MlspecError, RolledBack
+from mlspec.formats import inspect_artifact
+from mlspec.providers.local.client import LocalTarget
+from mlspec.providers.local.release import stage_release
+from mlspec.spec.models import Artifact, Deployment, Model, Stage
+from tests.e2e.test_local_target import write_columns
+
+pytestmark = pytest.mark.slow
+PATIENCE = 60.0
+ROW = {"amount": 1.5, "count": 2, "grade": "A", "new": True}
+TOKEN, OTHER = "a-token-of-twenty-and-more", "another-token-that-is-long"
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    content: Any
+
+
+def ask(port, path="/predict", rows=(ROW,), **headers):
+    """What is answered to rows, or to a GET if there are none."""
+    body = json.dumps({"rows": list(rows)}).encode() if rows else None
+    url = f"http://127.0.0.1:{port}{path}"
+    named = {key.replace("_", "-"): value for key, value in headers.items()}
+    request = urllib.request.Request(url, body, named)
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            status, found, text = answer.status, answer.headers, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        status, found, text = error.code, error.headers, error.read().decode()
+    low = {key.lower(): value for key, value in found.items()}
+    return Answer(status, low, json.loads(text) if text.startswith("{") else text)
+
+
+def bearer(token):
+    return {"authorization": f"Bearer {token}"}
+
+
+def stage(root, artifact, runtime="asgi", settings=(), **asked):
+    """A release of a deployment that asks something of its service."""
+    kind = artifact.suffix[1:]
+    model = Model(
+        stages={"train": Stage(command="true")}, artifact=Artifact(path=artifact.name, format=kind)
+    )
+    given = {"model": "m", "targets": ["here"], "runtime": runtime, **asked}
+    deployment = Deployment.model_validate_json(json.dumps(given))
+    files = compile_bento("sums", deployment, "m", model, {})
+    for file in files:
+        path = root / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(file.text)
+    description = {
+        "model": "m",
+        "version": 1,
+        "digest": hashlib.md5(artifact.read_bytes()).hexdigest(),
+        "commit": "0123456789abcdef",
+        "signature": inspect_artifact(artifact, kind),
+    }
+    names = tuple(file.path.rpartition("/")[2] for file in files)
+    whole = {"cpus": 1, "memory": None, "capture": None, **dict(settings)}
+    if "auth" in asked:
+        whole["auth"] = {"file": asked["auth"]["file"]}
+    folder = root / "services" / "sums"
+    return stage_release(root, folder, artifact, description, whole, 10**9, names=names)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    root = tmp_path_factory.mktemp("repository")
+    write_columns(root / "m.onnx")
+    return root
+
+
+@pytest.fixture
+def target(tmp_path, free_port):
+    target = LocalTarget(tmp_path / "checkout", "here", free_port())
+    target.root.mkdir()
+    yield target
+    target.destroy("sums")
+
+
+def replace_text(path: Path, text: str) -> None:
+    (new := path.with_suffix(".new")).write_text(text)
+    new.replace(path)
+
+
+@pytest.mark.parametrize("runtime", ["asgi", "bentoml"])
+def test_tokens_and_limits(target, repository, tmp_path, runtime):
+    """Tokens change while it runs; mlspec itself is let in; what is too much is refused."""
+    tokens = tmp_path / "tokens"
+    digest = hashlib.sha256(OTHER.encode()).hexdigest()
+    tokens.write_text(f"# of two clients\nshop {TOKEN}\nbank sha256:{digest}\n")
+    release = stage(
+        repository,
+        repository / "m.onnx",
+        runtime,
+        auth={"file": str(tokens)},
+        limits={"rows": 3, "body": "1KiB", "rate": "10/h"},
+    )
+    # The smoke row is answered: mlspec has a token of its own.
+    assert target.deploy("sums", release, [ROW]).status == "serving"
+    port = target.port
+
+    for path in ("/livez", "/readyz", "/healthz"):
+        assert ask(port, path, ()).status == 200
+    for path in ("/metrics", "/schema.json", "/", "/docs.json"):
+        assert ask(port, path, ()).status == 401
+    for headers in ({}, bearer("x" * 20), {"authorization": f"Basic {TOKEN}"}, bearer("")):
+        answer = ask(port, **headers, x_request_id="mine")
+        assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
+        assert answer.content["error"].startswith("request: needs a token")
+        assert answer.content["id"] == answer.headers["x-request-id"] == "mine"
+    metrics = ask(port, "/metrics", (), **bearer(OTHER)).content
+    assert 'mlspec_requests_total{status="401"} 4.0' in metrics
+
+    # One request in six minutes, and smoke has had it.
+    answer = ask(port, **bearer(TOKEN))
+    assert (answer.status, 1 <= int(answer.headers["retry-after"]) <= 360) == (429, True)
+    assert "more requests than" in answer.content["error"]
+
+    replace_text(tokens, f"bank {OTHER}\n")
+    deadline = time.monotonic() + PATIENCE
+    while ask(port, "/schema.json", (), **bearer(TOKEN)).status == 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    replace_text(tokens, "short\n")  # is none: those that were known stay
+    time.sleep(1.2)
+    assert ask(port, "/schema.json", (), **bearer(OTHER)).status == 200
+    logs = "".join(path.read_text() for path in target.logs("sums"))
+    assert "line 1 of the file of tokens has none" in logs
+    assert not [word for word in (TOKEN, OTHER, "Traceback") if word in logs]
+
+
+def test_sizes_that_the_spec_says(target, repository):
+    limits = {"rows": 2, "body": "1KiB", "in_flight": 4, "rate": "2/s"}
+    # The third smoke row is told to come later, and does.
+    target.deploy("sums", stage(repository, repository / "m.onnx", limits=limits), [ROW] * 3)
+
+    def ask_patiently(*arguments, **options):
+        while (answer := ask(*arguments, **options)).status == 429:
+            time.sleep(float(answer.headers["retry-after"]))
+        return answer
+
+    assert ask_patiently(target.port, rows=[ROW] * 2).status == 200
+    answer = ask_patiently(target.port, rows=[ROW] * 3)
+    assert (answer.status, answer.content["error"]) == (
+        422,
+        "request: rows: at most 2 are answered at once",
+    )
+    answer = ask_patiently(target.port, rows=[{**ROW, "grade": "A" * 1024}])
+    assert (answer.status, answer.content["error"]) == (413, "request: is larger than 1024 bytes")
+
+
+def test_a_service_without_its_tokens_does_not_serve(target, repository, tmp_path):
+    tokens = tmp_path / "tokens"
+    release = stage(repository, repository / "m.onnx", auth={"file": str(tokens)})
+    with pytest.raises(MlspecError, match=r"deployment.sums@here: .* is not a file"):
+        target.deploy("sums", release, [])
+    tokens.write_text("short\n")
+    with pytest.raises(RolledBack, match="line 1 of the file of tokens has none"):
+        target.deploy("sums", release, [])
+    inside = target.root / "tokens"
+    inside.write_text(TOKEN)
+    release = stage(repository, repository / "m.onnx", auth={"file": str(inside)})
+    with pytest.raises(MlspecError, match="is in the repository"):
+        target.deploy("sums", release, [])
