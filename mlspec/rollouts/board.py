@@ -22,10 +22,13 @@ from typing import Any
 
 from mlspec.atomic import make_own_folder
 from mlspec.errors import MlspecError
+from mlspec.held import is_held
 from mlspec.rollouts.engine import Order, Phase, State, Terms
 
 FOLDER = ".mlspec/rollouts"
-_KEYS = {"model", "version", "trial", "shares", "bake", "phase", "step", "since", "verdict"}
+_KEYS = frozenset(
+    "model version trial shares bake phase step since verdict refused reason".split()  # noqa: SIM905
+)
 
 
 class Board:
@@ -46,17 +49,7 @@ class Board:
 
     def alive(self) -> bool:
         """Whether a driver holds the lock."""
-        try:
-            handle = os.open(self._path("lock"), os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
+        return is_held(self._path("lock"))
 
     def tell(self, order: Order) -> None:
         """Leave an order; the last one counts. Raises when nobody is there to take it."""

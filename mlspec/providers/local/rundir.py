@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -21,6 +20,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from mlspec.held import is_held
 
 RUNS = ".mlspec/run"
 LOCK = "lock"
@@ -96,14 +97,4 @@ def write_state(run_dir: Path, state: Mapping[str, Any]) -> None:
 
 def is_alive(run_dir: Path) -> bool:
     """Whether a supervisor holds the lock."""
-    try:
-        handle = os.open(run_dir / LOCK, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+    return is_held(run_dir / LOCK)

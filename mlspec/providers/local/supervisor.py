@@ -346,10 +346,12 @@ class Supervisor:
         return task
 
     async def _finish(self, group: Group, first: Coroutine[Any, Any, None] | None) -> None:
-        if first is not None:
-            await first
-        await group.end()
-        shutil.rmtree(self._run_dir / METRICS / group.private.stem, ignore_errors=True)
+        try:
+            if first is not None:
+                await first
+        finally:
+            await group.end()
+            shutil.rmtree(self._run_dir / METRICS / group.private.stem, ignore_errors=True)
 
     def _end_if_idle(self) -> None:
         if not (self._serving or self._candidate or self._stopping):
