@@ -30,7 +30,7 @@ pytestmark = [
     ),
 ]
 NAME = "loans"
-PATIENCE = 60.0
+PATIENCE = 180.0
 LIMITS = Limits(error_rate=0.05, latencies={0.95: 0.1}, prediction_drift=0.25, least=60)
 CANARY = Terms("canary", (0.2, 0.5), bake=1.0, limits=LIMITS)
 GOOD = {"errors": 0.0, "sleep": 0.0, "yes": 0.3, "dies": 0, "power": 0}
