@@ -268,6 +268,7 @@ class Resolver:
             gates=tuple(f"gate.{name}.{gate}" for gate in sorted(model.gates)),
             files=self.storage if model.from_ is not None and model.from_.mlflow else (),
             code=tuple(self.serving_code(model)),
+            training=self.training(model),
         )
 
     def command(self, stage: Stage) -> str:
@@ -276,6 +277,14 @@ class Resolver:
             dataset = self.spec.datasets.get(stage.inputs[1])
             stage = stage.reading(dataset.path if dataset else stage.inputs[1])
         return stage_command(stage)
+
+    def training(self, model: Model) -> str:
+        """Where the data are that a model's signature is inferred from, if it is."""
+        if model.artifact is None or model.artifact.signature is None:
+            return ""
+        given = model.artifact.signature.from_
+        dataset = self.spec.datasets.get(given)
+        return dataset.path if dataset else given
 
     def serving_code(self, model: Model) -> dict[str, str]:
         """The md5 of each file of the class that answers for a model, by its path."""

@@ -122,6 +122,8 @@ class ModelResource:
     """Of a model that others made: generated files that it takes to have its artifact kept."""
     code: tuple[str, ...] = ()
     """The files of the class that answers, if the artifact has one."""
+    training: str = ""
+    """Where the data are that the signature is inferred from, if it is."""
 
     @property
     def address(self) -> str:

@@ -201,7 +201,8 @@ def _from_worktree(project: Project, name: str, model: Model) -> tuple[Path, dic
         )
     with waiting("looking at the artifact"):
         code = project.resolver.serving_code(model)
-        signature = inspect_declared(model.artifact, project.root, code)
+        training = project.resolver.training(model)
+        signature = inspect_declared(model.artifact, project.root, code, training=training)
     return path, {
         "model": name,
         "version": UNREGISTERED,

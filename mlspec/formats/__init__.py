@@ -37,16 +37,24 @@ UNWRITTEN = "not converted: "
 
 
 def inspect_declared(
-    artifact: Artifact, root: Path, code: Iterable[str] = (), python: str = sys.executable
+    artifact: Artifact,
+    root: Path,
+    code: Iterable[str] = (),
+    python: str = sys.executable,
+    training: str = "",
 ) -> dict[str, Any]:
     """What :func:`inspect_artifact` says of an artifact of the spec of the repository at `root`.
 
-    `code` are the paths of what its class needs, if it has one.
+    `code` are the paths of what its class needs, if it has one; `training` is that of the data that
+    its `signature` is inferred from.
     """
     path = root / artifact.path
-    if artifact.format == "joblib":
-        return inspect_artifact(path, "joblib", python, {"trusted": artifact.trusted or ""})
     options: dict[str, Any] = {"columns": dict(artifact.columns)} if artifact.columns else {}
+    if artifact.signature is not None:
+        said = {"target": artifact.signature.target, "without": list(artifact.signature.without)}
+        options["training"] = {"path": str((root / training).resolve()), **said}
+    if artifact.format == "joblib":
+        options["trusted"] = artifact.trusted or ""
     if artifact.class_ is None:
         return inspect_artifact(path, artifact.format, python, options)
     with tempfile.TemporaryDirectory(prefix="mlspec-") as folder:

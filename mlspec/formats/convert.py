@@ -23,6 +23,7 @@ from typing import Any
 
 from mlspec.formats import UNWRITTEN
 from mlspec.formats.inspect import Unservable, answer_with, check_bytes
+from mlspec.formats.training import read_table
 
 PROCESSOR_SECONDS = 600
 ROWS = 1000
@@ -198,11 +199,7 @@ def _read_sample(path: Path, signature: dict[str, Any]) -> Any:
     """At most :data:`ROWS` rows, with the columns of the model; no value is missing."""
     import pandas  # type: ignore[import-untyped]
 
-    try:
-        read = pandas.read_parquet if path.suffix == ".parquet" else pandas.read_csv
-        frame = read(path)
-    except (OSError, ValueError) as error:
-        raise Unservable(f"the sample {path.name} is not read: {error}") from None
+    frame = read_table(path, "the sample")
     names = [column["name"] for column in signature["columns"]]
     missing = [name for name in names if name not in frame]
     if missing and names == [f"x{number}" for number in range(len(names))]:

@@ -6,15 +6,24 @@ keep the types of columns: a column is text if an encoder has learned texts from
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from mlspec.formats.answers import ROWS, describe_outputs
 from mlspec.formats.inspect import Unservable, check_columns
 
+_TYPES = {bool: "boolean", float: "number", int: "integer", str: "string"}
 
-def describe_estimator(estimator: Any) -> dict[str, Any]:
-    """Run it on two rows and say what it takes and gives; `Unservable` if it does not answer."""
+
+def describe_estimator(
+    estimator: Any, known: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Run it on two rows and say what it takes and gives; `Unservable` if it does not answer.
+
+    `known` has the types of columns, whether a value was missing and an example of one, where that
+    is known.
+    """
     if not hasattr(estimator, "predict"):
         raise Unservable(f"holds a {type(estimator).__name__}, which has no predict")
     named = getattr(estimator, "feature_names_in_", None)
@@ -24,16 +33,33 @@ def describe_estimator(estimator: Any) -> dict[str, Any]:
     names = [str(name) for name in named] if named is not None else number_columns(width or 0)
     check_columns(names)
     texts = dict(_text_columns(estimator, names))
-    example = {name: texts.get(name, 0.0) for name in names}
+    example: dict[str, Any] = {
+        name: texts.get(name, known[name]["example"] if name in known else 0.0) for name in names
+    }
+    outputs = _try_outputs(estimator, example, framed=named is not None)
+    columns: list[dict[str, Any]] = []
+    for name, value in example.items():
+        column: dict[str, Any] = {"name": name, "type": _TYPES[type(value)]}
+        gap = name in known and known[name]["missing"] and column["type"] == "number"
+        if gap and _answers(estimator, {**example, name: None}, framed=named is not None):
+            column["missing"] = True
+        columns.append(column)
     return {
-        "columns": [
-            {"name": name, "type": "string" if name in texts else "number"} for name in names
-        ],
+        "columns": columns,
         "layout": "matrix" if named is None else "columns",
         "input": None,
-        "outputs": _try_outputs(estimator, example, framed=named is not None),
+        "outputs": outputs,
         "example": example,
     }
+
+
+def _answers(estimator: Any, row: dict[str, Any], *, framed: bool) -> bool:
+    """Whether it answers a row without a value."""
+    try:
+        _try_outputs(estimator, row, framed=framed)
+    except Unservable:
+        return False
+    return True
 
 
 def number_columns(width: int) -> list[str]:
@@ -71,6 +97,8 @@ def _try_outputs(estimator: Any, example: dict[str, Any], *, framed: bool) -> li
         else:
             table = DataFrame([example] * ROWS)
     try:
+        if None in example.values() and not framed:
+            table = table.astype(float)
         predictions = estimator.predict(table)
         probable = hasattr(estimator, "predict_proba")
         probabilities = estimator.predict_proba(table) if probable else None

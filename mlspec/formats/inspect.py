@@ -60,11 +60,21 @@ class Unservable(Exception):
 def main() -> None:
     kind, path = sys.argv[1], Path(sys.argv[2])
     options = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
+    trained = options.pop("training", None)
 
     def read() -> dict[str, Any]:
         check_bytes(kind, path)
         reader = importlib.import_module(f"mlspec.formats.{kind}")
-        return {"signature": reader.read_signature(path, **options)}
+        if trained is None:
+            return {"signature": reader.read_signature(path, **options)}
+        training = importlib.import_module("mlspec.formats.training")
+        known = training.infer_columns(**trained)
+        if kind in training.ASKED:
+            options["columns"] = training.columns_for(kind, known)
+        if kind in training.TRIED:
+            options["known"] = known
+        signature = reader.read_signature(path, **options)
+        return {"signature": training.refine(signature, kind, known)}
 
     answer_with(read, PROCESSOR_SECONDS)
 

@@ -6,6 +6,7 @@ service, never in mlspec's own process, and only if the spec says why it is trus
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,19 @@ from mlspec.formats.estimator import describe_estimator
 from mlspec.formats.inspect import Unservable
 
 
-def read_signature(path: Path, *, trusted: str = "") -> dict[str, Any]:
-    """Load the estimator, run it on two rows and say what it takes and gives."""
+def read_signature(
+    path: Path, *, trusted: str = "", known: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Load the estimator, run it on two rows and say what it takes and gives.
+
+    `known` is what the training data say of its columns.
+    """
     if not trusted.strip():
         raise Unservable(
             "is a pickle, which can run any code when it is loaded",
             "write skops (skops.io.dump) or ONNX, or say in the spec why it is `trusted`",
         )
-    return describe_estimator(load_model(path))
+    return describe_estimator(load_model(path), known or {})
 
 
 def load_model(path: Path) -> Any:

@@ -28,10 +28,12 @@ def read_signature(
     framed: bool = False,
     columns: Mapping[str, str] | None = None,
     example: Mapping[str, Any] | None = None,
+    known: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Make the class, have it answer two rows and say what it takes and gives.
 
     `code` is the folder that its modules are imported from; `framed` if it takes data frames.
+    `known` is what the training data say of its columns.
     """
     kind = find_class(class_name, code)
     predictor = call(class_name, "__init__", lambda: kind(str(path)))
@@ -43,17 +45,37 @@ def read_signature(
     columns = dict(columns or said.get("columns") or {})
     _check(class_name, columns)
     given = {name: EXAMPLES[kind] for name, kind in columns.items()}
+    given |= {name: each["example"] for name, each in (known or {}).items()}
     given = dict(example or said.get("example") or given)
     if given.keys() != columns.keys():
         raise Unservable("its example is not a row of its columns", FIXED)
     given = {name: given[name] for name in columns}
+    outputs = _try_outputs(predictor, class_name, given, framed=framed)
+    gaps = [name for name, each in (known or {}).items() if each["missing"]]
+    taken = {
+        name
+        for name in gaps
+        if _answers(predictor, class_name, {**given, name: None}, framed=framed)
+    }
     return {
-        "columns": [{"name": name, "type": kind} for name, kind in columns.items()],
+        "columns": [
+            {"name": name, "type": kind, **({"missing": True} if name in taken else {})}
+            for name, kind in columns.items()
+        ],
         "layout": "columns" if framed else "rows",
         "input": None,
-        "outputs": _try_outputs(predictor, class_name, given, framed=framed),
+        "outputs": outputs,
         "example": given,
     }
+
+
+def _answers(predictor: Any, class_name: str, row: dict[str, Any], *, framed: bool) -> bool:
+    """Whether it answers a row without a value."""
+    try:
+        _try_outputs(predictor, class_name, row, framed=framed)
+    except Unservable:
+        return False
+    return True
 
 
 def find_class(class_name: str, code: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,14 @@ from mlspec.formats.estimator import describe_estimator
 from mlspec.formats.inspect import Unservable
 
 
-def read_signature(path: Path) -> dict[str, Any]:
-    """Load the estimator, run it on two rows and say what it takes and gives."""
-    return describe_estimator(load_model(path))
+def read_signature(
+    path: Path, *, known: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Load the estimator, run it on two rows and say what it takes and gives.
+
+    `known` is what the training data say of its columns.
+    """
+    return describe_estimator(load_model(path), known or {})
 
 
 def load_model(path: Path) -> Any:
@@ -37,7 +43,7 @@ def load_model(path: Path) -> Any:
 
 
 def is_trusted(name: str) -> bool:
-    """Classes of scikit-learn; scalar types and elementwise functions of numpy.
+    """Classes of scikit-learn; scalar types, their descriptions and elementwise functions of numpy.
 
     The generated service holds the same rule, because it runs without mlspec.
     """
@@ -53,5 +59,5 @@ def is_trusted(name: str) -> bool:
         return False
     if package == "sklearn":
         return isinstance(value, type)
-    scalar = isinstance(value, type) and issubclass(value, numpy.generic)
+    scalar = isinstance(value, type) and issubclass(value, numpy.generic | numpy.dtype)
     return scalar or isinstance(value, numpy.ufunc)

@@ -12,7 +12,7 @@ from mlspec.providers.context import Change, Context
 from mlspec.providers.conversion import load_conversion
 from mlspec.providers.gates import candidate_metrics, stage_fingerprints
 from mlspec.providers.moves import move
-from mlspec.providers.stages import bring_output
+from mlspec.providers.stages import bring_input, bring_output
 from mlspec.resources import GateResource, ModelResource, StageResource
 
 
@@ -136,7 +136,11 @@ def _artifact(
     digest = context.worktree.digest(path)
     if digest is None or (digest.nfiles is not None and resource.artifact.format not in FOLDERS):
         raise MlspecError(f"{path}, the artifact of {resource.address}, is not a file")
-    signature = inspect_declared(resource.artifact, context.root, resource.code)
+    if resource.training:
+        _bring_training(resource, context)
+    signature = inspect_declared(
+        resource.artifact, context.root, resource.code, training=resource.training
+    )
     file = File(path=path, format=resource.artifact.format, md5=md5, size=digest.size)
     return file, dict(signature)
 
@@ -151,6 +155,16 @@ def _bring_made(resource: ModelResource, path: str, context: Context) -> str:
     md5 = context.facts.contents[producer][path]
     bring_output(context, producer, path, md5)
     return md5
+
+
+def _bring_training(resource: ModelResource, context: Context) -> None:
+    """Have the data in the worktree that the signature is inferred from, as a stage read them."""
+    for address in resource.stages:
+        stage = context.desired.get(StageResource, address)
+        for dependency in stage.dependencies:
+            if dependency.path == resource.training:
+                bring_input(dependency, context)
+                return
 
 
 def _keep_taken(address: str, path: str, taken: str, context: Context) -> str:

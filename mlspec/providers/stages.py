@@ -24,7 +24,7 @@ from mlspec.metrics import load_metrics
 from mlspec.plan import Action, Step
 from mlspec.providers.context import Change, Context, CutShort
 from mlspec.providers.elsewhere import Result, run_elsewhere, single_files
-from mlspec.resources import FileResource, ModelResource, StageResource
+from mlspec.resources import Dependency, FileResource, ModelResource, StageResource
 from mlspec.spec.models import Fetch, Own
 
 Stamps = dict[tuple[str, str], tuple[int, int, int]]
@@ -199,20 +199,25 @@ def bring_output(context: Context, producer: str, path: str, md5: str) -> None:
 
 def _bring_inputs(resource: StageResource, context: Context) -> None:
     for dependency in resource.dependencies:
-        producer = dependency.producer
-        if producer is None:
-            kept = context.worktree.exists(f"{dependency.path}.dvc")
-            if kept and context.worktree.digest(dependency.path) is None:
-                # an artifact that others made, or whatever else people gave to DVC
-                context.dvc.checkout(f"{dependency.path}.dvc")
-                context.worktree.forget(dependency.path)
-            continue
-        md5 = context.facts.contents[producer][dependency.path]
-        if producer.startswith("stage."):
-            bring_output(context, producer, dependency.path, md5)
-        elif context.worktree.digest(dependency.path) is None:
+        bring_input(dependency, context)
+
+
+def bring_input(dependency: Dependency, context: Context) -> None:
+    """Have in the worktree what a stage reads, if anybody keeps it."""
+    producer = dependency.producer
+    if producer is None:
+        kept = context.worktree.exists(f"{dependency.path}.dvc")
+        if kept and context.worktree.digest(dependency.path) is None:
+            # an artifact that others made, or whatever else people gave to DVC
             context.dvc.checkout(f"{dependency.path}.dvc")
             context.worktree.forget(dependency.path)
+        return
+    md5 = context.facts.contents[producer][dependency.path]
+    if producer.startswith("stage."):
+        bring_output(context, producer, dependency.path, md5)
+    elif context.worktree.digest(dependency.path) is None:
+        context.dvc.checkout(f"{dependency.path}.dvc")
+        context.worktree.forget(dependency.path)
 
 
 def _job(resource: StageResource, context: Context) -> Job:

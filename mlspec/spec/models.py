@@ -160,6 +160,17 @@ class Stage(Section):
         return (*self.outputs, *(path for path in (self.metrics, self.predictions) if path))
 
 
+class Inferred(Section):
+    """Which data a model was trained on, for what a row has to be."""
+
+    from_: RepositoryPath = Field(alias="from")
+    """An input of one of the model's stages: the name of a dataset, or a path; CSV or Parquet."""
+    target: str = ""
+    """The column that is predicted."""
+    without: tuple[str, ...] = ()
+    """More columns that the model does not take."""
+
+
 class Artifact(Section):
     """The file that is registered and served."""
 
@@ -192,6 +203,8 @@ class Artifact(Section):
     )
     """What a row has. Of `python`, where the class has no `signature`; of models of tensors, where
     the file does not name its columns."""
+    signature: Inferred | None = None
+    """The data that tell names, types and missing values of columns where the file does not."""
     example: Mapping[str, Any] = Field(default_factory=dict)
     """Of `python`: a row that the class can answer; without it zeros and empty texts."""
 

@@ -26,7 +26,10 @@ models:
         inputs: [flowers]
         outputs: [models/petals.skops]
         params: {{kind: Ridge}}
-    artifact: {{path: models/petals.skops, format: skops}}
+    artifact:
+      path: models/petals.skops
+      format: skops
+      signature: {{from: flowers, target: petal}}
     serve: {{runtime: auto, sample: flowers}}
 targets: {{local: {{kind: local, port: {port}}}}}
 deployments: {{petals: {{model: petals, targets: [local], runtime: asgi}}}}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from mlspec.spec.models import Artifact, Model
+from mlspec.spec.models import Artifact, Inferred, Model
 from mlspec.spec.show import show
+from mlspec.spec.suggest import did_you_mean, known_words
 from mlspec.spec.tree import Path, Problem
 
 _CLASS = re.compile(r"(?!\d)\w+(?:\.(?!\d)\w+)*:(?!\d)\w+", re.ASCII)
@@ -19,6 +20,10 @@ _OWN = {
     "input": ("python",),
     "columns": ("python", "keras", "pytorch", "safetensors", "torchscript"),
     "example": ("python",),
+    "signature": (
+        *("catboost", "joblib", "keras", "lightgbm", "onnx", "python", "pytorch", "safetensors"),
+        *("skops", "torchscript", "xgboost"),
+    ),
 }
 """Keys that some formats alone have."""
 
@@ -35,11 +40,25 @@ def check_model(name: str, model: Model) -> Iterator[Problem]:
             belongs = " or ".join(f"`format: {each}`" for each in formats)
             hint = f"remove it; it belongs to {belongs}"
             yield Problem("MLS091", (*at, key), message, hint, on_key=True)
+    if artifact.signature is not None:
+        yield from _signature(artifact.signature, model, (*at, "signature"))
     match artifact.format:
         case "joblib":
             yield from _trusted(artifact, at)
         case "python" | "safetensors":
             yield from _class(artifact, at)
+
+
+def _signature(inferred: Inferred, model: Model, at: Path) -> Iterator[Problem]:
+    read = [given for stage in model.stages.values() for given in stage.inputs]
+    if inferred.from_ not in read:
+        message = f"no stage of this model reads {show(inferred.from_)}"
+        hint = did_you_mean(inferred.from_, read) or known_words(dict.fromkeys(read))
+        yield Problem("MLS095", (*at, "from"), message, hint or "name an input of a stage")
+    assert model.artifact is not None
+    if model.artifact.columns:
+        message = "`columns` says what a row has, and `signature` infers it"
+        yield Problem("MLS095", at, message, "keep one of them", on_key=True)
 
 
 def _trusted(artifact: Artifact, at: Path) -> Iterator[Problem]:

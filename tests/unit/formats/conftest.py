@@ -87,7 +87,8 @@ def _serve(folder, artifact, *requests, code=()):
 
     Goes out: its signature, then each answer: predictions and perhaps probabilities, or problems.
     """
-    signature = inspect_declared(artifact, folder, code)
+    training = artifact.signature.from_ if artifact.signature else ""
+    signature = inspect_declared(artifact, folder, code, training=training)
     place = folder / "service"
     (place / "model").mkdir(parents=True, exist_ok=True)
     model = Model(stages={"train": Stage(command="true")}, artifact=artifact)
