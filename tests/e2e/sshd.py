@@ -6,17 +6,24 @@ Its sessions have a home, and programs, of their own.
 from __future__ import annotations
 
 import os
+import platform
 import shutil
+import site
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlspec.providers.ssh.client import environment_name
+
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
 START_SECONDS = 30.0
+SYSTEMD = Path(__file__).with_name("standin_systemd.py")
+VERSION = "{}.{}".format(*sys.version_info[:2])
 
 
 @dataclass
@@ -58,14 +65,34 @@ class Server:
             server.wait()
 
 
-def make_server(folder: Path, port: int, programs: Mapping[str, Path]) -> Server:
-    """One that does not run yet; `programs` are scripts of Python that its sessions find first."""
+@contextmanager
+def run_server(port: int) -> Iterator[Server]:
+    """One with HAProxy, and what stands in for systemd."""
+    # a short one, as a socket's path must be
+    with tempfile.TemporaryDirectory(prefix="mlspec-host-") as folder:
+        server = _make_server(Path(folder), port)
+        with server.running():
+            yield server
+
+
+def lend_environment(own: Path, requirements: str) -> None:
+    """Have the tests' own packages where a project's environment would have been built."""
+    interpreter = f"{platform.machine()} {sys.executable}"
+    folder = own / "environments" / environment_name(requirements, interpreter, VERSION)
+    folder.parent.mkdir(parents=True)
+    make = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
+    subprocess.run(make, check=True)
+    packages = folder / f"lib/python{VERSION}/site-packages/tests.pth"
+    packages.write_text("\n".join(site.getsitepackages()))
+
+
+def _make_server(folder: Path, port: int) -> Server:
     (folder / "home").mkdir()
     (folder / "run").mkdir(mode=0o700)
     (folder / "bin").mkdir()
-    for name, source in programs.items():
+    for name in ("systemctl", "journalctl", "loginctl"):
         program = folder / "bin" / name
-        program.write_text(f"#!{sys.executable} -IS\n{source.read_text()}")
+        program.write_text(f"#!{sys.executable} -IS\n{SYSTEMD.read_text()}")
         program.chmod(0o755)
     for name in ("key", "host"):
         make = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name))

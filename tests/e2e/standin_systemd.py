@@ -100,6 +100,7 @@ def show(unit: Unit, keys: list[str]) -> str:
     state = unit.state()
     reload = unit.file.exists() and unit.file.read_text() != (unit.folder / "loaded").read_text()
     told = {
+        "Id": unit.name,
         "ActiveState": state["active"],
         "SubState": "running" if state["active"] == "active" else "dead",
         "NRestarts": state["restarts"],
@@ -218,6 +219,11 @@ def clean(unit: Unit) -> int:
     return 0
 
 
+def revert(unit: Unit) -> int:
+    shutil.rmtree(UNITS / f"{unit.name}.d", ignore_errors=True)
+    return 0
+
+
 def forget(unit: Unit) -> int:
     if not unit.file.exists():
         shutil.rmtree(unit.folder, ignore_errors=True)
@@ -232,6 +238,7 @@ VERBS = {
     "disable": disable,
     "clean": clean,
     "reset-failed": forget,
+    "revert": revert,
 }
 
 if __name__ == "__main__":

@@ -7,25 +7,24 @@ their requirements would have been built; that one is really built is a thorough
 
 from __future__ import annotations
 
+import contextlib
 import json
-import platform
-import site
+import os
+import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlspec.errors import MlspecError, RolledBack
+from mlspec.errors import MlspecError, RemoteUnreachable, RolledBack
 from mlspec.providers.local.proxy import find_program
-from mlspec.providers.ssh.client import environment_name
 from mlspec.providers.target import Release
 from mlspec.providers.targets import make_target
-from tests.e2e.load import failures, get, load
-from tests.e2e.sshd import SSHD, Server, make_server
+from tests.e2e.load import failures, get, load, wait
+from tests.e2e.sshd import SSHD, VERSION, Server, lend_environment, run_server
 
 pytestmark = [
     pytest.mark.slow,
@@ -33,7 +32,6 @@ pytestmark = [
     pytest.mark.skipif(find_program() is None, reason="needs haproxy"),
 ]
 HERE = Path(__file__).parent
-VERSION = "{}.{}".format(*sys.version_info[:2])
 REQUIREMENTS = "uvicorn\n"
 
 
@@ -42,6 +40,7 @@ class Place:
 
     def __init__(self, root: Path, server: Server, port: int) -> None:
         self.root, self.server, self.port = root, server, port
+        self.requirements = REQUIREMENTS
         (root / "known_hosts").write_text(server.known_hosts)
         self.place = {
             "host": "127.0.0.1",
@@ -71,13 +70,22 @@ class Place:
     def units(self) -> Path:
         return self.server.home / ".config/systemd/user"
 
-    def release(self, version: int, token: int = 1, service: str = "", **more: Any) -> Release:
+    def release(
+        self,
+        version: int,
+        token: int = 1,
+        service: str = "",
+        *,
+        power: float = 0,
+        dies: int = 0,
+        **more: Any,
+    ) -> Release:
         source = self.root / "releases" / str(version) / "src"
         (source / "model").mkdir(parents=True, exist_ok=True)
-        behaviour = {"errors": 0, "yes": 0.5, "sleep": 0, "dies": 0, "power": 0}
+        behaviour = {"errors": 0, "yes": 0.5, "sleep": 0, "dies": dies, "power": power}
         (source / "behaviour.json").write_text(json.dumps(behaviour | {"version": version}))
         (source / "service.py").write_text(service or (HERE / "standin_service.py").read_text())
-        (source / "requirements.txt").write_text(REQUIREMENTS)
+        (source / "requirements.txt").write_text(self.requirements)
         (source / "model/model.json").write_text('{"commit": ""}')
         settings = {"cpus": 1.0, "memory": 512 * 2**20, "capture": None, **more}
         return Release(
@@ -94,27 +102,24 @@ class Place:
             token=token,
         )
 
-    def lend_environment(self) -> None:
-        """Have the tests' own packages where an environment would have been built."""
-        interpreter = f"{platform.machine()} {sys.executable}"
-        name = environment_name(REQUIREMENTS, interpreter, VERSION)
-        folder = self.own / "environments" / name
-        folder.parent.mkdir(parents=True)
-        make = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
-        subprocess.run(make, check=True)
-        packages = folder / f"lib/python{VERSION}/site-packages/tests.pth"
-        packages.write_text("\n".join(site.getsitepackages()))
+    def systemctl(self, verb: str, unit: str) -> None:
+        """Do something by hand on the host."""
+        program = [str(self.server.folder / "bin/systemctl"), "--user", verb, unit]
+        subprocess.run(program, env=self.server.environment, check=True)
+
+    def cut(self) -> None:
+        """End the connections that there are."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+                if words[0].endswith(b"ssh") and str(self.server.port).encode() in words:
+                    os.kill(int(folder.name), signal.SIGKILL)
 
 
 @pytest.fixture
 def server(free_port: Callable[[], int]) -> Iterator[Server]:
-    systemd = HERE / "standin_systemd.py"
-    programs = dict.fromkeys(("systemctl", "journalctl", "loginctl"), systemd)
-    # a short one, as a socket's path must be
-    with tempfile.TemporaryDirectory(prefix="mlspec-host-") as folder:
-        server = make_server(Path(folder), free_port(), programs)
-        with server.running():
-            yield server
+    with run_server(free_port()) as server:
+        yield server
 
 
 @pytest.fixture
@@ -126,7 +131,7 @@ def place(
 ) -> Iterator[Place]:
     monkeypatch.setenv("DEPLOY_KEY", str(server.key))
     found = Place(tmp_path, server, free_port())
-    found.lend_environment()
+    lend_environment(found.own, REQUIREMENTS)
     try:
         yield found
     finally:
@@ -156,3 +161,195 @@ def test_a_release_replaces_another_and_a_bad_one_goes_back(place: Place) -> Non
 
     with pytest.raises(MlspecError, match="a later apply"):
         target.deploy("loans", place.release(1, 1), smoke)
+
+
+def test_a_host_that_lets_nobody_in_is_said(
+    tmp_path: Path, server: Server, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path, server, free_port())
+    with pytest.raises(MlspecError, match="DEPLOY_KEY is not set"):
+        place.target.observe("loans")
+    monkeypatch.setenv("DEPLOY_KEY", str(server.folder / "host"))
+    with pytest.raises(RemoteUnreachable, match="lets you not in") as caught:
+        place.target.observe("loans")
+    assert "the key that DEPLOY_KEY names" in caught.value.hint
+
+    monkeypatch.setenv("DEPLOY_KEY", str(server.key))
+    assert place.target.observe("loans") is None
+    known = (tmp_path / "known_hosts").read_text()
+    (tmp_path / "known_hosts").write_text("")
+    with pytest.raises(RemoteUnreachable, match="its host key is unknown") as caught:
+        place.target.observe("loans")
+    assert f"ssh-keyscan -p {server.port} 127.0.0.1" in caught.value.hint
+    other = " ".join((server.folder / "key.pub").read_text().split()[:2])
+    (tmp_path / "known_hosts").write_text(f"[127.0.0.1]:{server.port} {other}\n")
+    with pytest.raises(RemoteUnreachable, match="not the one that is known") as caught:
+        place.target.observe("loans")
+    assert "somebody may be in between" in caught.value.hint
+
+    (tmp_path / "known_hosts").write_text(known)
+    place.place["python"] = "python9.9"
+    with pytest.raises(MlspecError, match=r"it has no python9\.9"):
+        place.target.observe("loans")
+    place.place |= {"python": sys.executable, "ssh_port": free_port()}
+    with pytest.raises(RemoteUnreachable, match="Connection refused"):
+        place.target.observe("loans")
+    assert not (server.home / "mlspec").exists()
+
+
+@pytest.mark.thorough
+def test_what_is_not_as_it_was_deployed_is_found_and_mended(place: Place) -> None:
+    target = place.target
+    target.deploy("loans", place.release(1), [])
+    unit = place.units / "mlspec-test_host_loans-blue.service"
+    unit.write_text(unit.read_text().replace("MemoryMax=536870912", "MemoryMax=1073741824"))
+    drop_in = place.units / f"{unit.name}.d/more.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Service]\nNice=5\n")
+    config = place.own / "deployments/loans@host/haproxy.cfg"
+    config.write_text(config.read_text().replace("timeout queue 10s", "timeout queue 1s"))
+    assert target.observe("loans").differs == (
+        ("blue.MemoryMax", "536870912", "1073741824"),
+        ("blue.drop-in", None, str(drop_in)),
+        ("blue.loaded", "as it is written", "as it was before"),
+        ("proxy.config", "timeout queue 10s", "timeout queue 1s"),
+    )
+
+    target.deploy("loans", place.release(1, 2), [])
+    assert target.observe("loans").differs == ()
+    place.systemctl("stop", "mlspec-test_host_loans-green.service")
+    place.systemctl("disable", "mlspec-test_host_loans-proxy.service")
+    running = target.observe("loans")
+    assert running.status == "down"
+    assert running.differs == (
+        ("proxy.enabled", True, False),
+        ("green.running", True, False),
+    )
+    target.deploy("loans", place.release(1, 3), [])
+    assert target.observe("loans").differs == ()
+    assert get(place.port)[0] == 200
+
+    (place.own / "releases" / ("2" * 24)).mkdir()  # not whole: it is sent again
+    target.deploy("loans", place.release(2, 4), [])
+    assert target.observe("loans").differs == ()
+    assert get(place.port)[1].startswith('{"version": 2')
+
+
+@pytest.mark.thorough
+def test_stop_start_rename_and_logs(place: Place) -> None:
+    target = place.target
+    target.deploy("loans", place.release(1), [])
+    target.stop("loans")
+    target.stop("loans")
+    assert target.observe("loans").status == "stopped"
+    with pytest.raises(OSError):
+        get(place.port)
+    assert target.start("loans").status == "serving"
+    assert get(place.port)[0] == 200
+    assert any("Uvicorn running" in path.read_text() for path in target.logs("loans"))
+
+    target.rename("loans", "credit")
+    assert target.observe("loans") is None
+    assert target.observe("credit").differs == ()
+    assert get(place.port)[0] == 200
+    target.rename("credit", "loans")
+    target.rename("credit", "loans")
+    assert target.observe("loans").differs == ()
+
+
+@pytest.mark.thorough
+def test_another_port_is_taken(place: Place, free_port: Callable[[], int]) -> None:
+    place.target.deploy("loans", place.release(1), [])
+    before, place.port = place.port, free_port()
+    place.target.deploy("loans", place.release(2, 2), [])
+    assert get(place.port)[0] == 200
+    with pytest.raises(OSError):
+        get(before)
+
+
+@pytest.mark.thorough
+def test_a_canary_gets_its_share_goes_back_and_is_promoted(place: Place) -> None:
+    target, capture = place.target, {"capture": {"sample": 1.0}}
+    target.deploy("loans", place.release(1, power=1, **capture), [])
+    with load(place.port) as seen:
+        candidate = place.release(2, 2, power=1, **capture)
+        with target.try_out("loans", candidate, [{"a": 1}], splits=True) as trial:
+            before = trial.read()
+            trial.weigh(0.5)
+            wait(lambda: seen["version 2"] >= 50)
+            reading = trial.read()
+            assert reading.trouble == ""
+            assert reading.candidate.since(before.candidate).requests[200] >= 50
+            assert reading.champion.since(before.champion).requests[200] >= 25
+            trial.abort()
+        running = target.observe("loans")
+        assert (running.version, running.differs) == (1, ())
+        with target.try_out("loans", candidate, [{"a": 1}], splits=False) as trial:
+            trial.weigh(1.0)
+            wait(lambda: get(place.port)[1].startswith('{"version": 2'))
+            trial.abort()
+            assert get(place.port)[1].startswith('{"version": 1')
+        with target.try_out("loans", candidate, [{"a": 1}], splits=True) as trial:
+            trial.weigh(0.1)
+            trial.promote()
+        running = target.observe("loans")
+        assert (running.version, running.differs) == (2, ())
+    assert failures(seen) == {}
+    state = place.server.home / ".config/mlspec"
+    kept = {path.parent.parent.name for path in state.glob("*/captures/*.jsonl")}
+    assert kept == {"mlspec-test_host_loans-blue", "mlspec-test_host_loans-green"}
+
+
+@pytest.mark.thorough
+def test_a_process_that_dies_is_seen(place: Place) -> None:
+    target = place.target
+    target.deploy("loans", place.release(1), [])
+    with target.try_out("loans", place.release(2, 2, dies=1), [], splits=True) as trial:
+        trial.weigh(0.9)
+        with load(place.port):
+            wait(lambda: "began anew" in trial.read().trouble)
+        trial.abort()
+    assert target.observe("loans").version == 1
+
+
+@pytest.mark.thorough
+def test_a_connection_that_is_lost_leaves_what_served(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlspec.providers.ssh.site.LOCK_SECONDS", 1.0)
+    target = place.target
+    target.deploy("loans", place.release(1), [])
+    with load(place.port) as seen:
+        with (
+            pytest.raises(RemoteUnreachable),
+            target.try_out("loans", place.release(2, 2), [], splits=True) as trial,
+        ):
+            trial.weigh(0.5)
+            wait(lambda: seen["version 2"] >= 20)
+            with pytest.raises(MlspecError, match="another command of mlspec is at work"):
+                target.deploy("loans", place.release(3, 3), [])
+            place.cut()
+            trial.read()
+        wait(lambda: place.target.observe("loans").differs == ())
+    assert failures(seen) == {}
+    assert target.deploy("loans", place.release(3, 3), []).version == 3
+
+
+@pytest.mark.thorough
+def test_an_environment_is_built_once(place: Place) -> None:
+    asked = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "click==8.1.8"]
+    if subprocess.run(asked, cwd=place.root, check=False, capture_output=True).returncode:
+        pytest.skip("no package index is reached from here")
+    place.requirements = "# comment\nuvicorn==0.38.0\n"
+    target = place.target
+    assert target.deploy("loans", place.release(1), [{"a": 1}]).status == "serving"
+    environments = place.own / "environments"
+    built = {path.name: path.stat().st_ino for path in environments.iterdir()}
+    assert len(built) == 2
+    assert target.deploy("loans", place.release(2, 2), []).version == 2
+    assert {path.name: path.stat().st_ino for path in environments.iterdir()} == built
+    place.requirements = "no-such-package-of-mlspec==1\n"
+    with pytest.raises(MlspecError, match="cannot install its packages"):
+        target.deploy("loans", place.release(3, 3), [])
+    assert {path.name for path in environments.iterdir()} == set(built)
+    assert get(place.port)[1].startswith('{"version": 2')

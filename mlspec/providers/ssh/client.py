@@ -269,7 +269,7 @@ def _prepare(site: Site, release: Release) -> str:
     text = (release.bento / "src/requirements.txt").read_text(encoding="utf-8")
     name = environment_name(text, site.facts.interpreter, site.facts.version)
     folder = f"{site.base}/environments/{name}"
-    site.host.ask("environment", path=folder, requirements=text, seconds=BUILD_SECONDS)
+    site.host.ask("environment", path=folder, requirements=text, patience=BUILD_SECONDS)
     return name
 
 

@@ -15,6 +15,7 @@ Shown = Mapping[str, str]
 """What `systemctl show` tells of a unit."""
 
 PROPERTIES = (
+    "Id",
     "ActiveState",
     "SubState",
     "NRestarts",
@@ -54,8 +55,9 @@ def compare_unit(name: str, wanted: Unit, text: str | None, shown: Shown) -> Ite
         for key in [*was, *(each for each in now if each not in was)]:
             if was.get(key) != now.get(key):
                 yield f"{name}.{key}", _plain(was.get(key)), _plain(now.get(key))
-    if added := shown.get("DropInPaths"):
-        yield f"{name}.drop-in", None, added
+    drop_ins = [path for path in shown.get("DropInPaths", "").split() if _is_of(shown, path)]
+    if drop_ins:
+        yield f"{name}.drop-in", None, ", ".join(drop_ins)
     if shown.get("NeedDaemonReload") == "yes":
         yield f"{name}.loaded", "as it is written", "as it was before"
     if shown.get("UnitFileState") != "enabled":
@@ -74,6 +76,11 @@ def compare_lines(name: str, wanted: str, text: str | None) -> Iterator[Differen
         gone = [line.strip() for line in was if line not in now]
         new = [line.strip() for line in now if line not in was]
         yield name, "; ".join(gone) or "other lines", "; ".join(new) or "fewer lines"
+
+
+def _is_of(shown: Shown, path: str) -> bool:
+    """Whether a drop-in is of this unit alone; those of all services are the administrator's."""
+    return path.split("/")[-2:-1] == [f"{shown.get('Id')}.d"]
 
 
 def _by_key(settings: Any) -> dict[str, tuple[str, ...]]:

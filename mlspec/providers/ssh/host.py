@@ -147,21 +147,22 @@ class Host:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if self._process is not None and self._process.poll() is None:
-                self.ask("bye", seconds=10.0)
-        except MlspecError:
-            pass  # what was to be told is told by now
+            # without a `bye` the far end does what was to be done if it lost the connection
+            if kind is None:
+                self.ask("bye", patience=10.0)
         finally:
             self._close()
 
-    def ask(self, do: str, *, seconds: float = CALL_SECONDS, **what: Any) -> Any:
-        """What it answers to a request of :mod:`.remote`."""
+    def ask(self, do: str, *, patience: float = CALL_SECONDS, **what: Any) -> Any:
+        """What it answers to a request of :mod:`.remote`, within so many seconds."""
         self._send(_line_of(do, what))
-        return self._answer(seconds)
+        return self._answer(patience)
 
-    def many(self, calls: Sequence[Mapping[str, Any]], seconds: float = CALL_SECONDS) -> list[Any]:
+    def many(self, calls: Sequence[Mapping[str, Any]], patience: float = CALL_SECONDS) -> list[Any]:
         """The answers to several requests, with one way there and back."""
-        answers: list[Any] = self.ask("many", calls=[dict(call) for call in calls], seconds=seconds)
+        answers: list[Any] = self.ask(
+            "many", calls=[dict(call) for call in calls], patience=patience
+        )
         return answers
 
     def put(self, path: str, source: Path) -> None:

@@ -182,9 +182,14 @@ class Site:
     def write_unit(self, kept: Kept, part: str) -> None:
         """Have systemd know the unit of a part as the record wants it."""
         text = render_unit(compile_units(self.workload(kept))[part], self.deployment)
-        path = self.unit_path(part)
+        path, call = self.unit_path(part), self.systemctl_call
         self.host.many(
-            [{"do": "write", "path": path, "text": text}, self.systemctl_call("daemon-reload")]
+            [
+                # what was put beside it by hand, or by `systemctl edit` and `set-property`
+                call("revert", unit_name(self.stem, part), refusal=False),
+                {"do": "write", "path": path, "text": text},
+                call("daemon-reload"),
+            ]
         )
 
     def write_config(self, kept: Kept) -> None:
@@ -237,6 +242,7 @@ class Site:
                 self.stop_call(*parts),
                 call("disable", *names, refusal=False),
                 *(call("clean", "--what=state", name, refusal=False) for name in names),
+                call("revert", *names, refusal=False),
                 *({"do": "remove", "path": self.unit_path(part)} for part in parts),
                 call("daemon-reload"),
                 call("reset-failed", *names, refusal=False),
