@@ -81,7 +81,7 @@ def place_of(root: Path) -> str:
 
 def _left_over(desired: Desired, root: Path) -> Iterator[str]:
     """Generated files that nothing asks for any more. A model's and its card's always are."""
-    models, deployments = desired.spec.models, desired.spec.deployments
+    models, deployments = desired.spec.models, desired.spec.served
     bare = {each.name for each in desired.of(ModelResource) if not each.stages}
     made = _names(root, "pipelines")
     for name in sorted(made.difference(models) | (made & bare)):

@@ -49,6 +49,7 @@ from mlspec.spec.load import Loaded
 from mlspec.spec.models import (
     AUTH_KEYS,
     TARGET_KEYS,
+    Challenging,
     Convert,
     Dataset,
     Deployment,
@@ -145,7 +146,7 @@ class Resolver:
     def deployed(self) -> Mapping[str, Mapping[str, Deployment]]:
         """The deployments of each model that has any."""
         found: dict[str, dict[str, Deployment]] = {}
-        for name, deployment in self.spec.deployments.items():
+        for name, deployment in self.spec.served.items():
             found.setdefault(deployment.model, {})[name] = deployment
         return found
 
@@ -409,7 +410,7 @@ class Resolver:
     def deployments(self) -> Iterator[Resource]:
         """Deployments, and the files of their services."""
         pins = self.pins()
-        for name, deployment in self.spec.deployments.items():
+        for name, deployment in self.spec.served.items():
             model = self.spec.models[deployment.model]
             files = compile_bento(name, deployment, deployment.model, model, pins)
             converted: tuple[GeneratedFile, ...] = ()
@@ -421,20 +422,24 @@ class Resolver:
             code = self.serving_code(model)
             for target_name in deployment.targets:
                 target = self.spec.targets[target_name]
+                # on a machine, the port is the champion's
+                inner = isinstance(deployment, Challenging) and target.kind != "kubernetes"
+                port = 0 if inner else target.port
                 yield DeploymentResource(
                     name=name,
                     target=target_name,
                     deployment=deployment,
-                    port=target.port,
+                    port=port,
                     service={g.path.rpartition("/")[2]: g.text for g in files},
                     converted={g.path.rpartition("/")[2]: g.text for g in converted},
                     settings={
                         **deployment.resources.model_dump(mode="json", exclude={"replicas"}),
                         **self.place(deployment, target),
-                        "port": target.port,
+                        "port": port,
                         "capture": deployment.capture and deployment.capture.model_dump(),
                         **({"code": code} if code else {}),
                         **self.auth(deployment, target),
+                        **_together(deployment),
                     },
                     files=tuple(f"file.{each.path}" for each in (*files, *converted)),
                     after=tuple(self.spec.earlier(name, target_name)),
@@ -482,6 +487,13 @@ class Resolver:
         if self._problems.is_new((code, message), code):
             place = self.loaded.place(address)
             self.problems.append(Diagnostic(code, message, address, field, place, hint))
+
+
+def _together(deployment: Deployment) -> dict[str, Any]:
+    """What a release of a champion is told of its challenger, and the other way round."""
+    if isinstance(deployment, Challenging):
+        return {"challenges": deployment.champion}
+    return {} if deployment.challenger is None else {"challenger": deployment.challenger.part}
 
 
 def _scripts(command: str) -> Iterator[str]:

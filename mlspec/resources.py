@@ -12,7 +12,17 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from mlspec.compilers.generated import GeneratedFile
-from mlspec.spec.models import Artifact, Dataset, Deployment, Gate, Model, Spec, Stage
+from mlspec.spec.models import (
+    Artifact,
+    Challenging,
+    Dataset,
+    Deployment,
+    Gate,
+    Model,
+    Spec,
+    Stage,
+    challenger_name,
+)
 
 
 class DependencyKind(StrEnum):
@@ -210,6 +220,20 @@ class DeploymentResource:
         return {"kind": self.kind, "port": rest.pop("port"), **self.place, "resources": rest}
 
     @property
+    def champion(self) -> str | None:
+        """The address of the deployment whose requests it gets, if it is that of a challenger."""
+        if not isinstance(self.deployment, Challenging):
+            return None
+        return f"deployment.{self.deployment.champion}@{self.target}"
+
+    @property
+    def challenger(self) -> str | None:
+        """The address of the deployment of its challenger, if it has one."""
+        if self.deployment.challenger is None:
+            return None
+        return f"deployment.{challenger_name(self.name)}@{self.target}"
+
+    @property
     def pinned(self) -> int | None:
         """The version that this target serves, whatever is newer; none if it is not pinned."""
         return self.deployment.pin.get(self.target)
@@ -249,10 +273,12 @@ class Desired:
     )
 
     def deployments_of(self, model: str) -> tuple[DeploymentResource, ...]:
-        """Where a model is served, the target that comes last first."""
+        """Where a model is served, the target that comes last first; not as a challenger."""
         if not self._serving:
             self._serving[""] = []  # so that this is done once even if nothing is deployed
             for resource in self.of(DeploymentResource):
+                if resource.champion is not None:
+                    continue
                 self._serving.setdefault(resource.deployment.model, []).append(resource)
         found = self._serving.get(model, ())
         return tuple(sorted(found, key=lambda each: (-len(each.after), each.address)))

@@ -38,7 +38,7 @@ SECTIONS = {
     "Models with a matrix": range(80, 90),
     "Formats of artifacts": range(90, 95),
     "Targets": range(95, 100),
-    "Rollouts": range(100, 105),
+    "Rollouts and challengers": range(100, 105),
     "Approvals": range(105, 110),
     "Services": range(110, 120),
     "Files that the spec names and the repository lacks": range(600, 610),

@@ -229,7 +229,7 @@ def _wanted(project: Project, recorded: Recorded) -> Iterator[RunKey]:
 
 
 def _pins(project: Project) -> Iterator[Pin]:
-    for deployment in project.loaded.spec.deployments.values():
+    for deployment in project.loaded.spec.served.values():
         for number in deployment.pin.values():
             yield Pin(deployment.model, number, "the spec")
 

@@ -56,7 +56,7 @@ def _deployments(project: Project, recorded: Recorded, model: str) -> frozenset[
     """Where a model is served, by the ledger and by the spec, as far as that can be read."""
     found = {name for name, each in recorded.deployments().items() if each.model == model}
     with suppress(MlspecError):
-        for name, deployment in project.loaded.spec.deployments.items():
+        for name, deployment in project.loaded.spec.served.items():
             if deployment.model == model:
                 found |= {deployment_address(name, target) for target in deployment.targets}
     return frozenset(found)

@@ -24,7 +24,7 @@ from mlspec.render.console import Console
 from mlspec.render.style import escape
 from mlspec.resources import DeploymentResource
 from mlspec.spec.edit import append_item, flow, has, put_value
-from mlspec.spec.models import Quarantine
+from mlspec.spec.models import Challenging, Quarantine
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,12 @@ def _find_change(
 ) -> _Change:
     resource = find_deployment(project, name)
     model = resource.deployment.model
+    if isinstance(resource.deployment, Challenging):
+        champion = resource.deployment.champion
+        raise MlspecError(
+            f"{resource.address} is that of a challenger, which nobody pins",
+            hint=f"write the version in deployments.{champion}: `challenger: {{version: N}}`",
+        )
     serving = recorded.deployed(resource.address)
     if serving is None or serving.status == "refused" or serving.model != model:
         raise MlspecError(

@@ -19,7 +19,7 @@ from mlspec.compilers.templates import render_template
 from mlspec.compilers.yaml_text import render_yaml
 from mlspec.errors import MlspecError
 from mlspec.plan import Consequence
-from mlspec.spec.models import Deployment, Model, converted_path
+from mlspec.spec.models import Challenging, Deployment, Model, converted_path
 
 TESTED = {
     "bentoml": "1.4.39",
@@ -119,6 +119,7 @@ def compile_bento(
     packages = (*RUNTIMES[deployment.runtime], *PACKAGES[kind], *(("pandas",) if framed else ()))
     pins = _pins(packages, kind, requirements)
     model_file = artifact_name(path)
+    mirror = deployment.challenger is not None and deployment.challenger.mode == "shadow"
     texts = {
         "service.py": render_template(
             "service/service.py.jinja",
@@ -135,6 +136,9 @@ def compile_bento(
             max_rows=deployment.limits.rows,
             max_bytes=int(deployment.limits.body),
             **_guards(deployment),
+            mirror=mirror,
+            paired=mirror
+            or (isinstance(deployment, Challenging) and deployment.terms.mode == "shadow"),
         ),
         "requirements.txt": "\n".join([f"# {header(owner)}", *pins, ""]),
     }

@@ -15,7 +15,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlspec.compilers.containerfile import CAPTURES, OWN_TOKEN, PORT, PYTHON, TOKENS, USER
+from mlspec.compilers.containerfile import (
+    CAPTURES,
+    OWN_TOKEN,
+    PORT,
+    PYTHON,
+    TOKENS,
+    USER,
+    mirror_environment,
+)
 from mlspec.compilers.generated import header
 from mlspec.compilers.haproxy import (
     BACKEND,
@@ -25,6 +33,7 @@ from mlspec.compilers.haproxy import (
     GRACE_SECONDS,
     SLOTS,
     WHOLE,
+    challenger_rule,
 )
 from mlspec.compilers.yaml_text import render_yaml
 
@@ -39,6 +48,8 @@ FOLDER, MODEL, VERSION, RELEASE, TOKEN = (
     f"{PREFIX}.{key}" for key in ("folder", "model", "version", "release", "token")
 )
 PROXY, PREPARE = "proxy", "captures"
+CHALLENGER = "challenger"
+"""How HAProxy of a challenger is called in the network of its champion."""
 DEFAULT_PROXY = "docker.io/library/haproxy:3.0-alpine"
 CONFIG_FOLDER, CONFIG_FILE = "proxy", "haproxy.cfg"
 IN_PROXY = "/etc/mlspec"
@@ -93,6 +104,12 @@ class Workload:
         """How many containers answer."""
         return copies_of(self.settings)
 
+    @property
+    def champion(self) -> str | None:
+        """The name of the network of its champion, if it is a challenger."""
+        name = self.settings.get("challenges")
+        return name and stack_name(str(self.place["project"]), self.target, str(name))
+
 
 def stack_name(project: str, target: str, deployment: str) -> str:
     """What a deployment's network is called, and its containers begin with.
@@ -125,6 +142,8 @@ def compile_compose(workload: Workload) -> dict[str, Any]:
         "services": services,
         "networks": {"default": {"name": workload.name}},
     }
+    if workload.champion is not None:
+        document["networks"]["champion"] = {"name": workload.champion, "external": True}
     if workload.settings.get("capture"):
         document["volumes"] = {PREPARE: {"name": workload.volume}}
     return document
@@ -135,13 +154,24 @@ def render_compose(document: Mapping[str, Any], deployment: str) -> str:
     return render_yaml(document, head=[header(f"deployment.{deployment}")])
 
 
-def render_haproxy(slot: str) -> str:
-    """HAProxy's configuration when it starts: all requests for the slot."""
+def render_haproxy(slot: str, rule: str = "") -> str:
+    """HAProxy's configuration when it starts: all requests for the slot.
+
+    Those that the `rule` chooses go to the challenger, if it answers.
+    """
     weights = [
         f"    server-template {each} {SERVERS} {each}:{PORT} weight {WHOLE if each == slot else 0}"
         for each in SLOTS
     ]
-    return f"{_HEAD}{DEFAULTS}{_FRONT}{BACKEND}{_SERVERS}" + "\n".join(weights) + "\n"
+    if rule:
+        weights.append(f"    server {CHALLENGER} {CHALLENGER}:{PORT} weight 0")
+    return f"{_HEAD}{DEFAULTS}{_FRONT}{BACKEND}{rule}{_SERVERS}" + "\n".join(weights) + "\n"
+
+
+def rule_of(workload: Workload) -> str:
+    """The line by which a challenger gets requests to answer; empty if there is none that does."""
+    part = workload.settings.get("challenger")
+    return "" if not part or part["shadow"] else challenger_rule(part, workload.deployment)
 
 
 _HEAD = f"""\
@@ -172,15 +202,22 @@ _SERVERS = f"""\
 def _proxy(workload: Workload) -> Service:
     place = workload.place
     service = _locked_down(workload, PROXY, str(place.get("proxy") or DEFAULT_PROXY))
-    return service | {
+    service |= {
         "entrypoint": ["haproxy"],
         "command": ["-db", "-f", f"{IN_PROXY}/{CONFIG_FILE}"],
         "user": f"{USER}:{USER}",
-        "ports": [f"{place['listen']}:{workload.settings['port']}:{PORT}"],
         "volumes": [f"./{CONFIG_FOLDER}:{IN_PROXY}:ro"],
         "stop_signal": "SIGUSR1",  # answers what it was asked, then ends
         "restart": "unless-stopped",
     }
+    if workload.champion is not None:
+        service["networks"] = {"default": {}, "champion": {"aliases": [CHALLENGER]}}
+    else:
+        service["ports"] = [f"{place['listen']}:{workload.settings['port']}:{PORT}"]
+    if rule := rule_of(workload):
+        # HAProxy does not read it: one with another rule is another container
+        service["environment"] = {"MLSPEC_RULE": rule.strip()}
+    return service
 
 
 def _prepare(workload: Workload) -> Service:
@@ -214,7 +251,7 @@ def _copy(workload: Workload, name: str) -> Service:
     }
     if memory := workload.settings.get("memory"):
         service["mem_limit"] = int(memory)
-    environment: dict[str, str] = {}
+    environment = mirror_environment(workload.settings, f"http://{CHALLENGER}:{PORT}")
     volumes: list[str] = []
     if auth := workload.settings.get("auth"):
         environment |= {"MLSPEC_TOKENS": TOKENS, "MLSPEC_OWN_TOKEN": OWN_TOKEN}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from mlspec.compilers.generated import header
 from mlspec.compilers.templates import render_template
@@ -74,3 +75,14 @@ def serving_arguments(host: str, port: int, *, bentoml: bool, workers: int) -> l
         return ["-m", "bentoml", "serve", "service:Predictor", *address]
     serve = ["-m", "uvicorn", "service:app", *address, "--workers", str(workers)]
     return [*serve, "--no-access-log", "--no-server-header"]
+
+
+def mirror_environment(settings: Mapping[str, Any], address: str) -> dict[str, str]:
+    """What a container of a champion finds in its environment, if a shadow gets copies.
+
+    `settings` are those of the deployment's resource, `address` is where the shadow answers.
+    """
+    part = settings.get("challenger")
+    if not part or not part["shadow"]:
+        return {}
+    return {"MLSPEC_MIRROR": address, "MLSPEC_MIRROR_SHARE": str(part["share"])}

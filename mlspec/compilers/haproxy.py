@@ -6,6 +6,10 @@ be; a connection to a worker is never one that it is just closing (`http-server-
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+from zlib import crc32
+
 BLUE, GREEN = SLOTS = ("blue", "green")
 """Where there are two slots, a release has one of them and the next release the other one."""
 GRACE_SECONDS = 30
@@ -38,3 +42,22 @@ backend releases
 """
 CHECK = "check inter 1s fall 2 rise 1"
 """A release that does not answer its readiness gets no requests."""
+_WHOLE_SHARE = 1_000_000
+
+
+def challenger_rule(part: Mapping[str, Any], deployment: str) -> str:
+    """The line of `releases` by which its server `challenger` gets requests, and others do not.
+
+    `part` is how it takes part: {share, by, header}. A request that it does not answer is sent to
+    the champion, since this server has no weight. Callers are chosen by a hash that is seeded with
+    the deployment, so that several do not choose the same ones.
+    """
+    if part["header"]:
+        name, value = part["header"]
+        asked = f"req.fhdr({name}) -m str {value}"
+    else:
+        limit = round(part["share"] * _WHOLE_SHARE)
+        seed = crc32(deployment.encode())
+        caller = f"req.fhdr({part['by']}),xxh32({seed}),mod({_WHOLE_SHARE})"
+        asked = f"{caller if part['by'] else f'rand({_WHOLE_SHARE})'} lt {limit}"
+    return f"    use-server challenger if {{ {asked} }}\n"

@@ -13,9 +13,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlspec.compilers.containerfile import CAPTURES, OWN_TOKEN, PORT, TOKENS, USER
+from mlspec.compilers.containerfile import (
+    CAPTURES,
+    OWN_TOKEN,
+    PORT,
+    TOKENS,
+    USER,
+    mirror_environment,
+)
 from mlspec.compilers.generated import header
 from mlspec.compilers.yaml_text import render_yaml
+from mlspec.spec.models import challenger_name
 
 Object = dict[str, Any]
 """An object of Kubernetes, as its API takes it."""
@@ -36,6 +44,8 @@ LEAVE_SECONDS = 5
 GRACE_SECONDS = 30
 """Until a pod that ends must have answered what it was asked."""
 START_SECONDS = 120
+WHOLE = 10_000
+"""Of a route's weights, what champion and challenger have together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,8 @@ class Workload:
     stable: Track
     canary: Track | None = None
     kind: str = "kubernetes"
+    joined: bool = False
+    """Whether a challenger that answers clients is there, and gets its requests."""
 
     @property
     def place(self) -> Mapping[str, Any]:
@@ -121,7 +133,7 @@ def _objects(workload: Workload) -> Iterator[Object]:
         yield _disruption(workload)
     if most > least:
         yield _scaling(workload, least, most)
-    if workload.place.get("gateway"):
+    if workload.place.get("gateway") and not workload.settings.get("challenges"):
         yield _route(workload, workload.place["gateway"])
     if workload.place.get("metrics"):
         yield _monitor(workload, workload.place["metrics"])
@@ -218,11 +230,13 @@ def _container(workload: Workload, track: Track) -> Object:
     if memory := workload.settings.get("memory"):
         resources["memory"] = memory_quantity(int(memory))
     mounts: list[Object] = [{"name": "tmp", "mountPath": "/tmp"}]
-    environment: list[Object] = []
+    beside = f"http://{challenger_name(workload.deployment)}:{workload.settings['port']}"
+    mirror = mirror_environment(workload.settings, beside)
+    environment: list[Object] = [{"name": key, "value": mirror[key]} for key in sorted(mirror)]
     if capture := workload.settings.get("capture"):
         # Each pod has a folder of its own on the volume, so none removes what another wrote.
         pod = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}
-        environment = [
+        environment += [
             {"name": "POD", "valueFrom": pod},
             {"name": "MLSPEC_CAPTURE_DIR", "value": CAPTURES},
             {"name": "MLSPEC_CAPTURE_SAMPLE", "value": str(capture["sample"])},
@@ -310,6 +324,18 @@ def _network(workload: Workload) -> Object:
         "policyTypes": ["Ingress"] if network.get("outgoing") else ["Ingress", "Egress"],
         "ingress": [{"from": sources, "ports": [{"port": PORT, "protocol": "TCP"}]}],
     }
+    if mirror_environment(workload.settings, "") and not network.get("outgoing"):
+        shadow = {DEPLOYMENT: challenger_name(workload.deployment)}
+        spec["egress"] = [
+            {
+                "to": [{"podSelector": {"matchLabels": shadow}}],
+                "ports": [{"port": PORT, "protocol": "TCP"}],
+            },
+            {
+                "to": [{"namespaceSelector": {}}],
+                "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],
+            },
+        ]
     name = workload.deployment
     return make_object(workload, "networking.k8s.io/v1", "NetworkPolicy", name, spec)
 
@@ -326,17 +352,25 @@ def _route(workload: Workload, gateway: Mapping[str, Any]) -> Object:
         {"name": _name(workload, name), "port": port, "weight": track.weight}
         for name, track in weights
     ]
+    part = workload.settings["challenger"] if workload.joined else None
+    beside = {"name": challenger_name(workload.deployment), "port": port}
+    if part and not part["header"]:
+        weight = round(part["share"] * WHOLE)
+        backends = [{**backends[0], "weight": WHOLE - weight}, {**beside, "weight": weight}]
     rules = []
     for path in SERVED:
         rewrite = {"path": {"type": "ReplaceFullPath", "replaceFullPath": path}}
-        match = {"path": {"type": "Exact", "value": f"/{workload.deployment}{path}"}}
-        rules.append(
-            {
-                "matches": [match],
-                "filters": [{"type": "URLRewrite", "urlRewrite": rewrite}],
-                "backendRefs": backends,
-            }
-        )
+        match: Object = {"path": {"type": "Exact", "value": f"/{workload.deployment}{path}"}}
+        rule: Object = {
+            "matches": [match],
+            "filters": [{"type": "URLRewrite", "urlRewrite": rewrite}],
+            "backendRefs": backends,
+        }
+        if part and part["header"]:
+            name, value = part["header"]
+            asked = {**match, "headers": [{"type": "Exact", "name": name, "value": value}]}
+            rules.append({**rule, "matches": [asked], "backendRefs": [{**beside, "weight": 1}]})
+        rules.append(rule)
     spec = {"parentRefs": [parent], "hostnames": [gateway["host"]], "rules": rules}
     name = workload.deployment
     return make_object(workload, "gateway.networking.k8s.io/v1", "HTTPRoute", name, spec)

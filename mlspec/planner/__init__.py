@@ -88,7 +88,8 @@ def survey(
         plan_dataset(facts, dataset)
     _plan_models(facts)
     for deployment in sorted(
-        desired.of(DeploymentResource), key=lambda d: (len(d.after), d.address)
+        desired.of(DeploymentResource),
+        key=lambda d: (len(d.after), d.champion is not None, d.address),
     ):
         plan_deployment(facts, deployment)
     plan_departures(facts, recorded.models() if known is None else known)

@@ -11,10 +11,12 @@ from mlspec.fingerprint import release_digest, trial_digest
 from mlspec.ledger.records import Deployed, Policy, Version
 from mlspec.plan import Action, Consequence, FieldChange, Step
 from mlspec.planner.approvals import needs_approval, policy_of, why_not_approved
+from mlspec.planner.challengers import why_not_beside
 from mlspec.planner.facts import Facts, Outlook
 from mlspec.planner.quarantine import why_quarantined
 from mlspec.planner.serving import Served, choose_served
 from mlspec.resources import DeploymentResource, StageResource
+from mlspec.spec.models import Challenging, challenger_name
 from mlspec.spec.moves import renames_of
 
 
@@ -107,7 +109,9 @@ def _plan_version(
     release = release_digest(served.texts, resource.settings, served.file.md5, number)
     facts.fingerprints[resource.address] = release
     facts.versions[resource.address] = version
-    if recorded is not None and recorded.status != "refused" and recorded.release == release:
+    if (unlike := why_not_beside(facts, resource, version)) is not None:
+        facts.hold(resource.address, unlike)
+    elif recorded is not None and recorded.status != "refused" and recorded.release == release:
         _plan_drift(facts, resource, recorded)
     elif (why := _why_refused(resource, recorded, release)) is not None:
         facts.hold(resource.address, f"this release was refused: {why}")
@@ -262,7 +266,9 @@ def _delete(
             hint="put it back into the spec; to delete it, take it out of policy.protect and apply "
             "that first",
         )
-    facts.add(Step(address, Action.DELETE, consequence, reason, changes=changes))
+    name, _, target = address.removeprefix("deployment.").partition("@")
+    after = facts.planned((f"deployment.{challenger_name(name)}@{target}",))
+    facts.add(Step(address, Action.DELETE, consequence, reason, after=after, changes=changes))
 
 
 def _kept(recorded: Deployed | None, resource: DeploymentResource) -> int | None:
@@ -436,13 +442,17 @@ def _add(
     certain: bool = True,
     consequence: Consequence = Consequence.REDEPLOY,
 ) -> None:
+    if isinstance(resource.deployment, Challenging):
+        reason += f"; it challenges deployment.{resource.deployment.champion}: "
+        reason += str(resource.deployment.terms)
+    beside = () if resource.champion is None else (resource.champion,)
     facts.add(
         Step(
             resource.address,
             action,
             consequence,
             reason,
-            after=facts.planned((*resource.files, *_before(resource), *after)),
+            after=facts.planned((*resource.files, *_before(resource), *beside, *after)),
             changes=changes,
             certain=certain,
         )

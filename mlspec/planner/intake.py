@@ -19,7 +19,7 @@ import yaml
 from mlspec.compilers.dvc import params_path, pipeline_path
 from mlspec.plan import canonical_json
 from mlspec.resources import DeploymentResource
-from mlspec.spec.models import Dataset, Model, Stage
+from mlspec.spec.models import Challenging, Dataset, Model, Stage
 from mlspec.spec.quantities import write_bytes
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -240,15 +240,22 @@ def take_release(
     `wanted` is the version that the spec comes to, `settings` are as of the resource.
     """
     intake = Intake()
-    where = ("deployments", resource.name)
+    where: tuple[str, ...] = ("deployments", resource.name)
+    pin = (*where, "pin", resource.target)
+    if isinstance(resource.deployment, Challenging):
+        where = ("deployments", resource.deployment.champion)
+        pin = (*where, "challenger", "version")
     if version != wanted:
-        intake.put((*where, "pin", resource.target), version)
+        intake.put(pin, version)
     for key in sorted(settings.keys() | resource.settings.keys()):
         now, before = settings.get(key), resource.settings.get(key)
         if canonical_json(now) == canonical_json(before):
             continue
         if key == "port":
             intake.put(("targets", resource.target, "port"), now)
+            continue
+        if key in ("challenger", "challenges"):
+            intake.misfits.append("how its challenger takes part follows from `challenger`")
             continue
         own = key in ("auth", "capture")
         path = (*where, key) if own else (*where, "resources", key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 import shlex
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
@@ -692,6 +693,60 @@ class Rollout(Section):
         return f"{self.strategy}: {' → '.join(shares)}, bake {write_seconds(self.bake)}"
 
 
+class By(Section):
+    """What callers are told apart by, so that each has all its answers from one model."""
+
+    header: str
+    """The name of a header, such as x-customer; a request without it is the champion's."""
+
+
+class Asked(Section):
+    """The requests that ask for a challenger themselves."""
+
+    name: str
+    """The name of a header, such as x-variant."""
+    value: str
+    """What it says."""
+
+
+class Challenger(Section):
+    """A model beside the one that is deployed, on the same requests.
+
+    With `mode: shadow` it gets copies and answers nobody; else it answers its part of the requests.
+    """
+
+    model: str
+    """The name of the model; its newest version that passed its gates is taken."""
+    version: int | None = Field(default=None, ge=1)
+    """That version of it, whatever is newer."""
+    mode: Literal["shadow"] | None = None
+    share: Share | None = None
+    """Of all requests: those that it answers, or with `shadow` those that are copied."""
+    by: By | None = None
+    """Choose callers instead of requests."""
+    header: Asked | None = None
+    """It answers the requests with this header, and no others."""
+
+    @property
+    def part(self) -> dict[str, Any]:
+        """How it takes part, as data: `shadow`, `share` (from 0 to 1), `by`, `header`."""
+        return {
+            "shadow": self.mode == "shadow",
+            "share": 1.0 if self.share is None else self.share,
+            "by": self.by and self.by.header,
+            "header": self.header and [self.header.name, self.header.value],
+        }
+
+    def __str__(self) -> str:
+        """`shadow`, `5% of requests`, `5% of callers by x-customer`."""
+        if self.header is not None:
+            return f"requests with {self.header.name}: {self.header.value}"
+        if self.mode is not None:
+            return self.mode if self.share is None else f"{self.mode} of {write_share(self.share)}"
+        share = write_share(self.share or 0.0)
+        return f"{share} of callers by {self.by.header}" if self.by else f"{share} of requests"
+
+
 class Deployment(Section):
     """A model that answers requests on targets."""
 
@@ -717,6 +772,35 @@ class Deployment(Section):
     auth: Auth | None = None
     """Answer only clients with a token; without it whoever reaches the port."""
     limits: RequestLimits = RequestLimits()
+    challenger: Challenger | None = None
+    """A model that is tried on the same requests; `mlspec compare` tells how both do."""
+
+
+class Challenging(Deployment):
+    """The deployment of a challenger, beside its champion's, which makes it: nobody writes it."""
+
+    champion: str
+    """The name of the deployment whose requests it gets."""
+    terms: Challenger
+
+    @classmethod
+    def beside(cls, name: str, champion: Deployment) -> Challenging | None:
+        """That of the deployment `name`, if it has one: with all else as the champion has it."""
+        terms = champion.challenger
+        if terms is None:
+            return None
+        pin = {} if terms.version is None else dict.fromkeys(champion.targets, terms.version)
+        own = ("targets", "owner", "tags", "runtime", "resources", "metrics", "smoke", "capture")
+        kept = {key: getattr(champion, key) for key in (*own, "auth", "limits")}
+        if terms.mode == "shadow":  # what the champion let in may come in
+            free = {"rate": None, "in_flight": None}
+            kept["limits"] = champion.limits.model_copy(update=free)
+        return cls(model=terms.model, pin=pin, champion=name, terms=terms, **kept)
+
+
+def challenger_name(deployment: str) -> str:
+    """What the deployment of its challenger is called."""
+    return f"{deployment}-challenger"
 
 
 class GitHub(Section):
@@ -795,9 +879,19 @@ class Spec(Section):
     """What left the spec and is only to be forgotten: model.NAME, deployment.NAME[@TARGET]."""
     reconcile: Reconcile = Reconcile()
 
+    @cached_property
+    def served(self) -> Mapping[str, Deployment]:
+        """All deployments by name, and with each that has one that of its challenger."""
+        found: dict[str, Deployment] = {}
+        for name, deployment in self.deployments.items():
+            found[name] = deployment
+            if (beside := Challenging.beside(name, deployment)) is not None:
+                found[challenger_name(name)] = beside
+        return found
+
     def earlier(self, deployment: str, target: str) -> Iterator[str]:
         """The addresses of a deployment on the targets that come before, nearest first."""
-        on = self.deployments[deployment].targets
+        on = self.served[deployment].targets
         before = self.targets[target].after
         while before is not None:
             if before in on:

@@ -17,7 +17,6 @@ KEYS: tuple[str, ...] = (
     "models.*.gates.*.measure",
     "models.*.gates.*.min_rows",
     "deployments.*.capture.keep",
-    "deployments.*.challenger",
     "ci.gitlab",
     "policy.branches",
 )

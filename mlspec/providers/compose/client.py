@@ -27,6 +27,7 @@ from typing import Any, Literal
 
 from mlspec.atomic import make_own_folder, write_atomic
 from mlspec.compilers.compose import (
+    CHALLENGER,
     CONFIG_FILE,
     CONFIG_FOLDER,
     FOLDER,
@@ -41,6 +42,7 @@ from mlspec.compilers.compose import (
     copies_of,
     render_compose,
     render_haproxy,
+    rule_of,
     selector,
     stack_name,
 )
@@ -51,6 +53,7 @@ from mlspec.plan import canonical_json
 from mlspec.providers.compose.compare import (
     Difference,
     compare_container,
+    compare_networks,
     is_running,
     restarts_of,
 )
@@ -63,6 +66,7 @@ from mlspec.providers.inside import SMOKE_CODE, SMOKE_SECONDS, judge_smoke, smok
 from mlspec.providers.secrets import find_secret
 from mlspec.providers.slots import NotUp, SlotTrial, other_slot, share_out, trying
 from mlspec.providers.target import Release, Running
+from mlspec.spec.models import challenger_name
 
 COMPOSE, RECORD = "compose.yaml", "record.json"
 LOG_LINES = 2000
@@ -359,6 +363,9 @@ class ComposeTarget:
 
     def _remove_all(self, deployment: str) -> None:
         live = self._live(deployment)
+        beside = self._container(challenger_name(deployment), PROXY)
+        with suppress(Refused):  # its challenger may be in its network
+            self.engine.run("network", "disconnect", "--force", self._stack(deployment), beside)
         names = sorted(live, key=lambda name: not name.endswith(PROXY))
         self.engine.stop([name for name in names if is_running(live[name])], GRACE_SECONDS)
         self.engine.remove(names)
@@ -376,22 +383,29 @@ class ComposeTarget:
         live = self._live(deployment).get(name)
         if live is not None:
             image_id = self.engine.image_id(str(service["image"])) if is_running(live) else ""
-            if is_running(live) and not any(compare_container(name, service, image_id, live)):
+            changed = [
+                *compare_container(name, service, image_id, live),
+                *compare_networks(document, live),
+            ]
+            if is_running(live) and not changed:
                 return
             self.engine.stop([name], GRACE_SECONDS)
             self.engine.remove([name])
-        self._configure(deployment, (serving or wanted).slot)
+        self._configure(deployment, wanted, (serving or wanted).slot)
         network = str(document["networks"]["default"]["name"])
         try:
             self.engine.create(service, network, self.folder(deployment), {})
+            if champion := document["networks"].get("champion"):
+                self.engine.join(name, str(champion["name"]), CHALLENGER)
         except Refused:
             self.engine.remove([name])  # it was made and could not start
             raise
 
-    def _configure(self, deployment: str, slot: str) -> None:
+    def _configure(self, deployment: str, kept: Kept, slot: str) -> None:
         folder = make_own_folder(self.root, "compose", self.folder(deployment).name, CONFIG_FOLDER)
         folder.chmod(0o755)  # another user reads it, in the container; those around it stay closed
-        write_atomic(folder / CONFIG_FILE, render_haproxy(slot))
+        rule = rule_of(self._workload(deployment, kept))
+        write_atomic(folder / CONFIG_FILE, render_haproxy(slot, rule))
         (folder / CONFIG_FILE).chmod(0o644)
 
     def _await_up(self, deployment: str, kept: Kept) -> None:
@@ -425,7 +439,8 @@ class ComposeTarget:
     ) -> Iterator[Difference]:
         if kept.status == "stopped":
             return
-        services: Mapping[str, Any] = self._document(deployment, kept)["services"]
+        document = self._document(deployment, kept)
+        services: Mapping[str, Any] = document["services"]
         expected = {
             str(each["container_name"]): (name, each)
             for name, each in services.items()
@@ -441,6 +456,7 @@ class ComposeTarget:
             yield name.removeprefix(f"{self._stack(deployment)}-"), None, "container"
         proxy = live.get(self._container(deployment, PROXY))
         if proxy is not None and is_running(proxy):
+            yield from compare_networks(document, proxy)
             with suppress(Refused):
                 for slot, seen in self._proxy(deployment, kept).look().items():
                     if bool(seen.weight) != (slot == kept.slot):
@@ -448,16 +464,18 @@ class ComposeTarget:
                         yield f"{PROXY}.{slot}", was, f"weight {seen.weight}"
 
     def _document(self, deployment: str, kept: Kept) -> dict[str, Any]:
+        return compile_compose(self._workload(deployment, kept))
+
+    def _workload(self, deployment: str, kept: Kept) -> Workload:
         track = Track(kept.slot, kept.model, kept.version, kept.release, kept.image, kept.token)
         folder = str(self.folder(deployment))
-        workload = Workload(deployment, self.name, kept.settings, folder, kept.volume, track)
-        return compile_compose(workload)
+        return Workload(deployment, self.name, kept.settings, folder, kept.volume, track)
 
     def _write(self, deployment: str, kept: Kept) -> None:
         """Settle: what the next start of each part is to do."""
         document = self._document(deployment, kept)
         write_atomic(self.folder(deployment) / COMPOSE, render_compose(document, deployment))
-        self._configure(deployment, kept.slot)
+        self._configure(deployment, kept, kept.slot)
         self._keep(deployment, kept)
 
     def _keep(self, deployment: str, kept: Kept) -> None:
@@ -498,13 +516,16 @@ class ComposeTarget:
         status: Literal["serving", "stopped", "down"] = (
             "stopped" if kept.status == "stopped" else "serving" if ready and proxied else "down"
         )
-        listen = str(kept.settings["compose"]["listen"])
+        listen, port = str(kept.settings["compose"]["listen"]), kept.settings["port"]
+        url = f"http://{'127.0.0.1' if listen == '0.0.0.0' else listen}:{port}"
+        if kept.settings.get("challenges"):
+            url = f"{CHALLENGER}:{PORT} in the network of its champion"
         return Running(
             status=status,
             release=kept.release,
             model=kept.model,
             version=kept.version,
-            url=f"http://{'127.0.0.1' if listen == '0.0.0.0' else listen}:{kept.settings['port']}",
+            url=url,
             since=kept.since,
             workers=copies_of(kept.settings),
             ready=ready,

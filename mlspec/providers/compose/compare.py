@@ -27,6 +27,17 @@ def compare_container(
             yield f"{name}.{key}", value, seen[key]
 
 
+def compare_networks(document: Mapping[str, Any], live: Mapping[str, Any]) -> Iterator[Difference]:
+    """Whether HAProxy of a challenger is where its champion finds it; the compose file says where.
+
+    What `inspect` tells of its container has the networks in which it is.
+    """
+    if champion := document["networks"].get("champion"):
+        joined = (live.get("NetworkSettings") or {}).get("Networks") or {}
+        if champion["name"] not in joined:
+            yield "proxy.network", champion["name"], None
+
+
 def is_running(live: Mapping[str, Any]) -> bool:
     """Whether a container runs."""
     return bool(live.get("State", {}).get("Running"))

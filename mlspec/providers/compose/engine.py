@@ -90,6 +90,10 @@ class Engine:
             given = [f"--label={key}={value}" for key, value in sorted(labels.items())]
             self.run("network", "create", *given, name)
 
+    def join(self, container: str, network: str, alias: str) -> None:
+        """Have a container in a further network, under another name."""
+        self.run("network", "connect", f"--alias={alias}", network, container)
+
     def forget(self, kind: str, name: str) -> None:
         """Remove a network or a volume, if there is one of this name."""
         if name in self.run(kind, "ls", "--format={{.Name}}").split():
@@ -197,7 +201,9 @@ _WRITERS: Mapping[str, Callable[[Any], list[str]]] = {
     "container_name": lambda name: [f"--name={name}"],
     "labels": lambda labels: [f"--label={key}={value}" for key, value in labels.items()],
     "environment": lambda values: [f"--env={key}={value}" for key, value in values.items()],
-    "networks": lambda them: [f"--network-alias={each}" for each in them["default"]["aliases"]],
+    "networks": lambda them: [
+        f"--network-alias={each}" for each in them["default"].get("aliases", ())
+    ],
     "ports": lambda ports: [f"--publish={each}" for each in ports],
     "tmpfs": lambda paths: [f"--tmpfs={each}" for each in paths],
     "cap_drop": lambda names: [f"--cap-drop={each}" for each in names],

@@ -43,6 +43,7 @@ from mlspec.providers.kubernetes.kubectl import Kubectl, Refused
 from mlspec.providers.kubernetes.smoke import check_smoke
 from mlspec.providers.kubernetes.trial import KubernetesTrial, needs_gateway
 from mlspec.providers.target import Release, Running
+from mlspec.spec.models import challenger_name
 
 KINDS = (
     "deployments.apps,services,horizontalpodautoscalers.autoscaling,"
@@ -95,7 +96,7 @@ class KubernetesTarget:
             differs = tuple(compare_objects(kept.expected, live))
         spec, status = (main or {}).get("spec", {}), (main or {}).get("status", {})
         return describe_running(
-            self._url(deployment),
+            self._url(deployment, kept),
             kept,
             main,
             live,
@@ -120,6 +121,7 @@ class KubernetesTarget:
         if smoke and (failed := self._try(workload, smoke)):
             raise RolledBack(f"{where}: {not_taken(release)}: {failed}")
         self._take(deployment, release, image, objects, before)
+        self._join(release.settings, joined=True)
         return self._observed(deployment)
 
     @contextmanager
@@ -226,6 +228,7 @@ class KubernetesTarget:
         kept = self._kept(deployment)
         if kept is None or kept.status == "stopped":
             return
+        self._join(kept.settings, joined=False)
         self._halt(deployment, kept)
         self._keep(deployment, replace(kept, status="stopped"))
 
@@ -238,6 +241,7 @@ class KubernetesTarget:
         serving = replace(kept, status="serving")
         self._restore(deployment, serving)
         self._keep(deployment, serving)
+        self._join(kept.settings, joined=True)
         return self._observed(deployment)
 
     def rename(self, deployment: str, name: str) -> None:
@@ -257,6 +261,8 @@ class KubernetesTarget:
 
     def destroy(self, deployment: str) -> None:
         kept = self._kept(deployment)
+        if kept is not None:
+            self._join(kept.settings, joined=False)
         for kind, plural in EXTRA.items():
             if kept and any(each["kind"] == kind for each in kept.objects):
                 self.kubectl.delete(plural, deployment)
@@ -408,8 +414,30 @@ class KubernetesTarget:
         return self._of(deployment, release.settings, track)
 
     def _of(self, deployment: str, settings: Mapping[str, Any], track: Track) -> Workload:
-        project = str(self.place["project"])
-        return Workload(deployment, self.name, project, settings, track, kind=self.kind)
+        project, joined = str(self.place["project"]), False
+        if _answers(settings):
+            beside = self._kept(challenger_name(deployment))
+            joined = beside is not None and beside.status == "serving"
+        return Workload(
+            deployment, self.name, project, settings, track, kind=self.kind, joined=joined
+        )
+
+    def _join(self, settings: Mapping[str, Any], *, joined: bool) -> None:
+        """Have the champion's route name a challenger, of these settings, that is ready; or not."""
+        name = settings.get("challenges")
+        champion = self._kept(str(name)) if name else None
+        if champion is None or not _answers(champion.settings):
+            return
+        track = Track(champion.model, champion.version, champion.release, champion.image)
+        workload = replace(self._of(str(name), champion.settings, track), joined=joined)
+        routes = {
+            key_of(each): each
+            for each in compile_kubernetes(workload)
+            if each["kind"] == "HTTPRoute"
+        }
+        self.kubectl.apply(list(routes.values()))
+        objects = [routes.get(key_of(each), each) for each in champion.objects]
+        self._keep(str(name), replace(champion, objects=objects))
 
     def _labels(self, deployment: str) -> str:
         labels = self._selector(deployment)
@@ -421,11 +449,17 @@ class KubernetesTarget:
     def _address(self, deployment: str) -> str:
         return f"deployment.{deployment}@{self.name}"
 
-    def _url(self, deployment: str) -> str:
+    def _url(self, deployment: str, kept: Kept | None = None) -> str:
         gateway = self.place.get("gateway")
-        if gateway:
+        if gateway and not (kept and kept.settings.get("challenges")):
             return f"https://{gateway['host']}/{deployment}"
         return f"http://{deployment}.{self.place['namespace']}:{self.port}"
+
+
+def _answers(settings: Mapping[str, Any]) -> bool:
+    """Whether the challenger of a deployment of these settings answers clients."""
+    part: Mapping[str, Any] | None = settings.get("challenger")
+    return part is not None and not part["shadow"]
 
 
 def not_taken(release: Release) -> str:

@@ -166,7 +166,7 @@ class KServeTarget(KubernetesTarget):
     def _wake(self, deployment: str, kept: Kept) -> None:
         """Nothing: KServe does so when the annotation is gone."""
 
-    def _url(self, deployment: str) -> str:
+    def _url(self, deployment: str, kept: Kept | None = None) -> str:  # noqa: ARG002
         return f"http://{deployment}-predictor.{self.place['namespace']}"
 
 

@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlspec.children import NEUTRAL_FOLDER, make_command
+from mlspec.compilers.haproxy import challenger_rule
 from mlspec.errors import MlspecError, RolledBack
 from mlspec.providers.local.ports import HOST
 from mlspec.providers.local.release import load_release, prune_releases
 from mlspec.providers.local.rundir import (
     CAPTURE,
     CONTROL,
+    DOOR,
     LOGS,
     SUPERVISOR_LOG,
     is_alive,
@@ -36,6 +38,7 @@ from mlspec.providers.local.rundir import (
 )
 from mlspec.providers.secrets import find_secret
 from mlspec.providers.target import Release, Running
+from mlspec.spec.models import challenger_name
 
 if TYPE_CHECKING:
     from mlspec.rollouts.driver import Trial
@@ -114,9 +117,18 @@ class LocalTarget:
     ) -> Iterator[None]:
         """A candidate that is ready and has answered; what fails then is the fault of it, too."""
         # An HTTP client costs half of the import of this module, and planning observes targets.
+        from mlspec.providers.local.proxy import find_program
         from mlspec.providers.local.smoke import SmokeFailed, check_smoke
 
         launch = make_launch(release, self.drain_seconds, self._tokens(deployment, release))
+        launch |= self._together(deployment, release)
+        if launch.get("rule") and find_program() is None:
+            raise MlspecError(
+                f"deployment.{deployment}@{self.name}: a challenger that answers clients needs "
+                "HAProxy, which is not installed",
+                hint="install it, for example with `apt-get install haproxy`, or write "
+                "`mode: shadow`",
+            )
         candidate = ask(do="deploy", launch=launch, port=self.port, token=release.token)
         try:
             ask(do="await", seconds=self.ready_seconds)
@@ -163,6 +175,16 @@ class LocalTarget:
             headers = own_headers(run_dir)
             yield LocalTrial(ask, where, (champion, release.version), captures, headers)
         prune_releases(self.root)
+
+    def _together(self, deployment: str, release: Release) -> dict[str, Any]:
+        """What a supervisor is told of the challenger of a release, which has its own."""
+        part = release.settings.get("challenger")
+        if not part:
+            return {}
+        door = socket_folder(self.run_dir(challenger_name(deployment))) / DOOR
+        if part["shadow"]:
+            return {"door": str(door), "copied": part["share"]}
+        return {"door": str(door), "rule": challenger_rule(part, deployment)}
 
     def stop(self, deployment: str) -> None:
         run_dir = self.run_dir(deployment)
@@ -348,12 +370,18 @@ def _running(state: Mapping[str, Any], *, alive: bool) -> Running:
         release=state["release"],
         model=state["model"],
         version=state["version"],
-        url=f"http://{HOST}:{state['port']}",
+        url=_address(state),
         since=state["since"],
         workers=state["workers"],
         ready=len(state["ready"]) if status == "serving" else 0,
         restarts=state["restarts"],
     )
+
+
+def _address(state: Mapping[str, Any]) -> str:
+    if state["port"]:
+        return f"http://{HOST}:{state['port']}"
+    return f"unix:{Path(state['control']).with_name(DOOR)}"
 
 
 def _tail(path: Path, start: int) -> str:

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mlspec.providers.local.ports import PortTaken, bind_port
-from mlspec.providers.local.rundir import LOCK, SUPERVISOR_LOG
+from mlspec.providers.local.ports import PortTaken, bind_door, bind_port
+from mlspec.providers.local.rundir import DOOR, LOCK, SUPERVISOR_LOG, socket_folder
 from mlspec.providers.local.supervisor import Settings, supervise
 
 LOCK_TRIES = 40
@@ -43,7 +43,8 @@ def main() -> None:
         _answer(writing, {"ok": False, "problem": "another supervisor runs this deployment"})
         return
     try:
-        listener = bind_port(settings.port)
+        door = socket_folder(run_dir) / DOOR
+        listener = bind_port(settings.port) if settings.port else bind_door(door)
     except PortTaken as error:
         os.close(lock)  # before the answer, or the caller might still see a supervisor
         _answer(writing, {"ok": False, "problem": str(error)})

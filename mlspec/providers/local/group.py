@@ -43,6 +43,12 @@ class Launch:
     capture: float | None
     drain_timeout: float
     tokens: str | None = None
+    door: str = ""
+    """The socket of its challenger, if it has one."""
+    copied: float = 0.0
+    """The share of requests that this gets copies of."""
+    rule: str = ""
+    """The line by which HAProxy gives it requests to answer."""
 
 
 def make_environment(

@@ -1,4 +1,7 @@
-"""Binds the port of a target; if it is in use, says by whom where the system tells."""
+"""Binds the port of a target; if it is in use, says by whom where the system tells.
+
+What has no port, as the deployment of a challenger, answers on a Unix socket.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,19 @@ def bind_port(port: int) -> socket.socket:
             raise PortTaken(f"port {port} can not be used: {error.strerror}") from None
         holder = find_holder(port)
         raise PortTaken(f"port {port} is in use{f' by {holder}' if holder else ''}") from None
+    return bound
+
+
+def bind_door(path: Path) -> socket.socket:
+    """A bound Unix socket that does not listen yet, for this user alone."""
+    path.unlink(missing_ok=True)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        bound.bind(str(path))
+    except OSError as error:
+        bound.close()
+        raise PortTaken(f"{path} can not be used: {error.strerror}") from None
+    path.chmod(0o600)
     return bound
 
 

@@ -1,4 +1,4 @@
-"""HAProxy in front of two releases, for as long as they share a port.
+"""HAProxy in front of two releases, or of a champion and its challenger, that share a port.
 
 It is given the listening socket of the port and the Unix sockets of both. Shares are changed while
 it runs; a release that does not answer its readiness gets none. A request that a release lost
@@ -46,9 +46,9 @@ frontend port
 """
     + BACKEND
     + f"""\
-    default-server {CHECK}
+{{rule}}    default-server {CHECK}
     server champion unix@{{champion}} weight {WHOLE}
-    server candidate unix@{{candidate}} weight 0
+    server {{second}} unix@{{beside}} weight 0
 """
 )
 
@@ -79,14 +79,18 @@ class Proxy:
         listener: socket.socket,
         base: Path,
         champion: Path,
-        candidate: Path,
+        beside: Path,
         drain_seconds: float,
         on_lost: Callable[[], None],
+        *,
+        rule: str = "",
     ) -> Proxy:
         """Have it take connections from `listener`, all for the champion at first.
 
-        `base` is a path without suffix for the files that it needs; both sockets are in the same
-        folder. `on_lost` is called when it ends unasked. Raises :class:`ProxyFailed`.
+        `beside` is the socket of a candidate, or with a `rule` that of a challenger, which gets its
+        requests by that. `base` is a path without suffix for the files that it needs; both sockets
+        are in the same folder. `on_lost` is called when it ends unasked. Raises
+        :class:`ProxyFailed`.
         """
         program = find_program()
         if program is None:
@@ -99,7 +103,9 @@ class Proxy:
             drain=drain_seconds,
             listener=listener.fileno(),
             champion=champion.name,
-            candidate=candidate.name,
+            beside=beside.name,
+            second="challenger" if rule else "candidate",
+            rule=rule,
         )
         config.write_text(text, encoding="utf-8")
         process = await asyncio.create_subprocess_exec(

@@ -5,6 +5,7 @@
     lock              held by the supervisor as long as it lives
     state.json        what it runs, replaced whole at every change
     control.sock      where it takes commands (elsewhere if the path is too long for a socket)
+    door.sock         where it answers, if it has no port (likewise)
     supervisor.log    its own log
     logs/<release>.log  what the workers of a release wrote
     capture/          predictions, as lines of JSON, if the spec asks for them
@@ -27,6 +28,7 @@ RUNS = ".mlspec/run"
 LOCK = "lock"
 STATE = "state.json"
 CONTROL = "control.sock"
+DOOR = "door.sock"
 SUPERVISOR_LOG = "supervisor.log"
 LOGS = "logs"
 CAPTURE = "capture"

@@ -1,4 +1,4 @@
-"""Two releases on one port: the one that serves, and the one that is tried beside it.
+"""Two on one port: a release and the one that is tried beside it, or champion and challenger.
 
 While the candidate gets a part of the requests, HAProxy has the port and the workers of both answer
 their private sockets. While it gets all, its workers have the port. Changes lose no request: who
@@ -16,6 +16,7 @@ from mlspec.providers.local.group import Group
 from mlspec.providers.local.proxy import Proxy, ProxyFailed
 
 LISTEN_SECONDS = 30.0
+AGAIN_SECONDS = 1.0
 log = logging.getLogger("mlspec.supervisor")
 
 
@@ -98,3 +99,50 @@ class Split:
     def _lose(self) -> None:
         self.lost = "HAProxy ended by itself"
         self._mending = asyncio.ensure_future(self._champion.listen(LISTEN_SECONDS))
+
+
+class Contest:
+    """A champion and its challenger, another deployment, on the port of the champion.
+
+    HAProxy has the port. Where it can not, the champion has it, and HAProxy is tried again.
+    """
+
+    def __init__(self, champion: Group, listener: socket.socket, base: Path) -> None:
+        self._champion = champion
+        self._listener = listener
+        self._base = base
+        self._proxy: Proxy | None = None
+        self._task = asyncio.ensure_future(self._run())
+
+    async def _run(self) -> None:
+        """Keep HAProxy running until the end."""
+        launch, lost = self._champion.launch, asyncio.Event()
+        door = self._base.with_suffix(".door")
+        door.unlink(missing_ok=True)
+        door.symlink_to(launch.door)  # where HAProxy looks, a path may not be long
+        while True:
+            lost.clear()
+            try:
+                self._proxy = await Proxy.start(
+                    self._listener,
+                    self._base,
+                    self._champion.private,
+                    door,
+                    launch.drain_timeout,
+                    lost.set,
+                    rule=launch.rule,
+                )
+                await self._champion.leave(LISTEN_SECONDS)
+                await lost.wait()
+                await self._champion.listen(LISTEN_SECONDS)
+            except (ProxyFailed, OSError) as error:
+                log.error("the challenger has no requests: %s", error)
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def end(self) -> None:
+        """Have HAProxy answer its last requests; somebody else takes connections already."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if self._proxy is not None:
+            await self._proxy.stop()
+        self._base.with_suffix(".door").unlink(missing_ok=True)

@@ -51,7 +51,7 @@ from mlspec.providers.local.rundir import (
     socket_folder,
     write_state,
 )
-from mlspec.providers.local.split import Split, SplitFailed
+from mlspec.providers.local.split import Contest, Split, SplitFailed
 
 CANDIDATE_SECONDS = 120.0
 LISTEN_SECONDS = 30.0
@@ -88,6 +88,7 @@ class Supervisor:
         self._serving: Group | None = None
         self._candidate: Group | None = None
         self._split: Split | None = None
+        self._contest: Contest | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._sockets = socket_folder(run_dir)
         self._started = 0
@@ -207,7 +208,11 @@ class Supervisor:
             listener,
             self._sockets / f"{name}.sock",
             log_file,
-            {**make_environment(launch, metrics), **self._own_environment(launch)},
+            {
+                **make_environment(launch, metrics),
+                **self._own_environment(launch),
+                **_mirror_environment(launch),
+            },
             self._changed,
         )
         candidate = self._candidate
@@ -307,13 +312,19 @@ class Supervisor:
             raise Refused(problem)
         before, self._serving, self._candidate = self._serving, candidate, None
         split, self._split = self._split, None
+        contest, self._contest = self._contest, None
         if candidate.listener is not self._listener:
             old, self._listener = self._listener, candidate.listener
             self._port = self._listener.getsockname()[1]
             old.close()
         self._since = datetime.now(UTC).isoformat(timespec="seconds")
         self._changed()
-        if before:
+        if candidate.launch.rule:
+            base = self._sockets / f"c{self._started}"
+            self._contest = Contest(candidate, self._listener, base)
+        if before and contest:
+            self._end(before, contest.end())
+        elif before:
             self._end(before, split.end(candidate) if split else None)
         log.info("version %d serves on port %d", candidate.launch.version, self._port)
         return self._state("serving")
@@ -376,9 +387,12 @@ class Supervisor:
             self._restore_state()
         groups = [group for group in (self._candidate, self._serving) if group]
         split, self._split = self._split, None
+        contest, self._contest = self._contest, None
         self._candidate = self._serving = None
         if split:
             await split.stop()
+        if contest:
+            await contest.end()
         for group in groups:
             self._end(group)
         self._listener.close()
@@ -418,6 +432,12 @@ class Supervisor:
             write_state(self._run_dir, self._state(status))
         except OSError as error:
             log.error("the state was not written: %s", error)
+
+
+def _mirror_environment(launch: Launch) -> Mapping[str, str]:
+    if not launch.copied:
+        return {}
+    return {"MLSPEC_MIRROR": f"unix:{launch.door}", "MLSPEC_MIRROR_SHARE": str(launch.copied)}
 
 
 async def supervise(run_dir: Path, settings: Settings, listener: socket.socket) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Container, Iterator, Mapping
 from mlspec.spec.checks import (
     approvals,
     artifacts,
+    challengers,
     conversion,
     executors,
     gates,
@@ -63,6 +64,7 @@ def check_head(spec: Spec) -> Iterator[Problem]:
     yield from paths.check(spec)
     yield from values.check(spec)
     yield from rollouts.check(spec)
+    yield from challengers.check(spec)
     yield from targets.check(spec)
     yield from approvals.check(spec)
     yield from services.check(spec)

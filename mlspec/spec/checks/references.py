@@ -31,14 +31,11 @@ def check(spec: Spec, faces: Mapping[str, Face], names: Names) -> Iterator[Probl
 
 def _deployments(spec: Spec, faces: Mapping[str, Face], names: Names) -> Iterator[Problem]:
     for name, deployment in spec.deployments.items():
-        path = ("deployments", name)
-        if not names.may_be_member(deployment.model):
-            yield from _reference("model", deployment.model, (*path, "model"), names)
-        face = faces.get(deployment.model)
-        if face is not None and face.artifact is None:
-            message = f"model `{deployment.model}` has no artifact, so there is nothing to serve"
-            hint = "add `artifact: {path: ..., format: ...}` to the model"
-            yield Problem("MLS045", (*path, "model"), message, hint)
+        path: Path = ("deployments", name)
+        yield from _served(deployment.model, (*path, "model"), faces, names)
+        if deployment.challenger is not None:
+            place = (*path, "challenger", "model")
+            yield from _served(deployment.challenger.model, place, faces, names)
         for index, target in enumerate(deployment.targets):
             place = (*path, "targets", index)
             yield from _reference("target", target, place, names)
@@ -49,6 +46,16 @@ def _deployments(spec: Spec, faces: Mapping[str, Face], names: Names) -> Iterato
                 hint = did_you_mean(target, deployment.targets) or known_words(deployment.targets)
                 message = f"deployment `{name}` has no target {show(target)}"
                 yield Problem("MLS040", (*path, "pin", target), message, hint, on_key=True)
+
+
+def _served(model: str, path: Path, faces: Mapping[str, Face], names: Names) -> Iterator[Problem]:
+    if not names.may_be_member(model):
+        yield from _reference("model", model, path, names)
+    face = faces.get(model)
+    if face is not None and face.artifact is None:
+        message = f"model `{model}` has no artifact, so there is nothing to serve"
+        hint = "add `artifact: {path: ..., format: ...}` to the model"
+        yield Problem("MLS045", path, message, hint)
 
 
 def _inputs(faces: Mapping[str, Face], names: Names) -> Iterator[Problem]:

@@ -254,3 +254,44 @@ def test_kustomize_of_a_real_kubectl_builds_them(tmp_path):
     assert done.returncode == 0, done.stderr
     built = sorted(yaml.safe_load_all(done.stdout), key=key_of)
     assert built == sorted(compile_kubernetes(FULL), key=key_of)
+
+
+def challenged(**part):
+    told = {"shadow": False, "share": 1.0, "by": None, "header": None, **part}
+    return replace(FULL, canary=None, settings={**FULL.settings, "challenger": told})
+
+
+def test_a_shadow_gets_copies_and_no_requests():
+    workload = challenged(shadow=True, share=0.5)
+    found = by_key(workload)
+    [container] = found["Deployment", "churn"]["spec"]["template"]["spec"]["containers"]
+    told = {each["name"]: each.get("value") for each in container["env"]}
+    assert told["MLSPEC_MIRROR"] == "http://churn-challenger:8080"
+    assert told["MLSPEC_MIRROR_SHARE"] == "0.5"
+    [to_shadow, names] = found["NetworkPolicy", "churn"]["spec"]["egress"]
+    labels = to_shadow["to"][0]["podSelector"]["matchLabels"]
+    assert labels == {"mlspec.dev/deployment": "churn-challenger"}
+    assert {each["port"] for each in names["ports"]} == {53}
+    assert found["HTTPRoute", "churn"] == by_key(replace(FULL, canary=None))["HTTPRoute", "churn"]
+    for item in compile_kubernetes(workload):
+        if item["kind"] not in ("HTTPRoute", "ServiceMonitor"):
+            kubernetes_validate.validate(item, "1.30", strict=True)
+
+
+def test_a_challenger_answers_those_who_ask_for_it():
+    workload = challenged(header=["x-variant", "b"])
+    assert "headers" not in str(by_key(workload)["HTTPRoute", "churn"]), "it is not there yet"
+    rules = by_key(replace(workload, joined=True))["HTTPRoute", "churn"]["spec"]["rules"]
+    asked = [rule for rule in rules if "headers" in rule["matches"][0]]
+    assert len(asked) == len(rules) / 2
+    for rule in asked:
+        assert [each["name"] for each in rule["backendRefs"]] == ["churn-challenger"]
+        [header] = rule["matches"][0]["headers"]
+        assert header == {"type": "Exact", "name": "x-variant", "value": "b"}
+    plain = [rule for rule in rules if rule not in asked]
+    assert [rule["filters"] for rule in asked] == [rule["filters"] for rule in plain]
+
+
+def test_a_challenger_has_no_route_of_its_own():
+    settings = {**FULL.settings, "challenges": "churn"}
+    assert ("HTTPRoute", "churn") not in by_key(replace(FULL, canary=None, settings=settings))

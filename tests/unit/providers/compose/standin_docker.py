@@ -138,9 +138,9 @@ def run(arguments):
     }
     if "--rm" not in arguments:
         save(item)
-    if published:
-        [mounted] = values(arguments, "--volume")
-        config = Path(mounted.partition(":")[0]) / "haproxy.cfg"
+    mounted = next(iter(values(arguments, "--volume")), "")
+    config = Path(mounted.partition(":")[0]) / "haproxy.cfg"
+    if config.is_file():
         weights = dict(re.findall(r"server-template (\w+) .* weight (\d+)", config.read_text()))
         (ROOT / "weights").write_text(json.dumps(weights))
 
@@ -198,6 +198,13 @@ def stop(arguments):
         save({**load(name), "State": {"Running": False}})
 
 
+def network(arguments):
+    if arguments[1] == "connect":
+        item = load(arguments[-1])
+        item["NetworkSettings"]["Networks"][arguments[-2]] = {"IPAddress": "10.1.0.2"}
+        save(item)
+
+
 def remove(arguments):
     for name in (a for a in arguments[1:] if not a.startswith("-")):
         path_of(name).unlink(missing_ok=True)
@@ -213,7 +220,7 @@ VERBS = {
     "stop": stop,
     "rm": remove,
     "logs": lambda _: print("loaded the model"),
-    "network": lambda _: None,
+    "network": network,
     "volume": lambda _: None,
     "version": lambda _: None,
 }

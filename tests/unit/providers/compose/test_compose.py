@@ -337,3 +337,49 @@ def test_a_key_of_a_service_is_never_left_out(tmp_path):
 )
 def test_weights(shares, copies, expected):
     assert weights(shares, copies) == expected
+
+
+SHADOW = {"shadow": True, "share": 0.5, "by": None, "header": None}
+SHARE = {"shadow": False, "share": 0.05, "by": None, "header": None}
+
+
+def test_a_champion_sends_copies(target, engine, make_release):
+    target.deploy("churn", make_release(challenger=SHADOW), [])
+    [copy] = [call for call in calls(engine) if "--network-alias=blue" in call]
+    assert "--env=MLSPEC_MIRROR=http://challenger:3000" in copy
+    assert "--env=MLSPEC_MIRROR_SHARE=0.5" in copy
+    assert target.observe("churn").differs == ()
+
+
+def test_a_champion_leaves_requests_to_its_challenger(target, engine, root, make_release):
+    target.deploy("churn", make_release(1, challenger=SHARE), [])
+    config = root / ".mlspec/compose/churn@edge/proxy/haproxy.cfg"
+    assert "use-server challenger if { rand(1000000) lt 50000 }" in config.read_text()
+    assert "server challenger challenger:3000 weight 0" in config.read_text()
+    target.deploy("churn", make_release(2, challenger={**SHARE, "share": 0.1}), [])
+    assert "lt 100000" in config.read_text()
+    proxies = [call for call in calls(engine) if f"--name={STACK}-proxy" in call]
+    assert len(proxies) == 2, "HAProxy reads what it is told when it starts"
+    target.deploy("churn", make_release(3), [])
+    assert "challenger" not in config.read_text()
+    assert target.observe("churn").differs == ()
+
+
+def test_a_challenger_is_in_the_network_of_its_champion(engine, root, make_release):
+    beside = make_target(root, "edge", kind="compose", port=0, place=PLACE)
+    name, settings = "churn-challenger", {"challenges": "churn", "port": 0}
+    running = beside.deploy(name, make_release(2, **settings), [])
+    assert (running.status, running.differs) == ("serving", ())
+    proxy = f"{STACK}-challenger-proxy"
+    assert ["network", "connect", "--alias=challenger", STACK, proxy] in calls(engine)
+    [made] = [call for call in calls(engine) if f"--name={proxy}" in call]
+    assert not any(each.startswith("--publish") for each in made), "it has no port of the machine"
+    document = yaml.safe_load((root / f".mlspec/compose/{name}@edge/compose.yaml").read_text())
+    assert document["networks"]["champion"] == {"name": STACK, "external": True}
+
+    path = engine / "containers" / f"{proxy}.json"
+    item = json.loads(path.read_text())
+    del item["NetworkSettings"]["Networks"][STACK]
+    path.write_text(json.dumps(item))
+    assert beside.observe(name).differs == (("proxy.network", STACK, None),)
+    assert beside.deploy(name, make_release(2, **settings), []).differs == ()

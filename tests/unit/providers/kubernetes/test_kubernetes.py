@@ -306,6 +306,36 @@ def test_blue_green_needs_no_gateway_and_a_canary_does(target, cluster, make_rel
     assert not any("canary" in name for name in objects(cluster))
 
 
+def test_a_challenger_gets_its_share_when_it_is_ready(gated, cluster, make_release):
+    part = {"shadow": False, "share": 0.05, "by": None, "header": None}
+
+    def weights():
+        rules = load(cluster, "HTTPRoute.churn")["spec"]["rules"]
+        return [{each["name"]: each["weight"] for each in rule["backendRefs"]} for rule in rules]
+
+    def champion(version):
+        return gated.deploy("churn", make_release(version, GATED, challenger=part), [])
+
+    champion(1)
+    assert weights() == 2 * [{"churn": 100}]
+    beside = make_release(2, GATED, challenges="churn")
+    running = gated.deploy("churn-challenger", beside, [])
+    assert running.url.startswith("http://churn-challenger.ml:")
+    both = {"churn": 9500, "churn-challenger": 500}
+    assert weights() == 2 * [both]
+    assert "HTTPRoute.churn-challenger" not in objects(cluster)
+    assert gated.observe("churn").differs == ()
+    champion(3)
+    assert weights() == 2 * [both], "a new champion leaves it its share"
+    gated.stop("churn-challenger")
+    assert weights() == 2 * [{"churn": 100}]
+    gated.start("churn-challenger")
+    assert weights() == 2 * [both]
+    gated.destroy("churn-challenger")
+    assert weights() == 2 * [{"churn": 100}]
+    assert gated.observe("churn").differs == ()
+
+
 # --- A real kubectl, and no cluster --------------------------------------------------------------
 
 
