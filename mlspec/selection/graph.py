@@ -103,7 +103,7 @@ class Graph:
                 return rest in self.spec.datasets
             case "deployment":
                 name, _, target = rest.partition("@")
-                deployment = self.spec.deployments.get(name)
+                deployment = self.spec.served.get(name)
                 return deployment is not None and target in deployment.targets
         return address in self._files
 
@@ -115,7 +115,7 @@ class Graph:
 
     def served(self, deployment: str) -> Iterator[str]:
         """A deployment on each of its targets."""
-        for target in self.spec.deployments[deployment].targets:
+        for target in self.spec.served[deployment].targets:
             yield f"deployment.{deployment}@{target}"
 
     def of(self, kind: str) -> Iterable[str]:
@@ -129,7 +129,7 @@ class Graph:
             case "gate":
                 return chain.from_iterable(map(self._gates, self.models))
             case "deployment":
-                return chain.from_iterable(map(self.served, self.spec.deployments))
+                return chain.from_iterable(map(self.served, self.spec.served))
         return self._files
 
     def everything(self) -> Iterator[str]:
@@ -166,7 +166,7 @@ class Graph:
                 return (*self._stages(rest), *self._gates(rest))
             case "deployment":
                 name, _, target = rest.partition("@")
-                model = self.spec.deployments[name].model
+                model = self.spec.served[name].model
                 return (f"model.{model}", *self.spec.earlier(name, target))
         return ()
 
@@ -265,5 +265,5 @@ class Graph:
                 yield model.owner, model.tags, tuple(self.unit(name))
         for name, dataset in self.spec.datasets.items():
             yield dataset.owner, dataset.tags, (f"dataset.{name}",)
-        for name, deployment in self.spec.deployments.items():
+        for name, deployment in self.spec.served.items():
             yield deployment.owner, deployment.tags, tuple(self.served(name))

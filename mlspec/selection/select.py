@@ -135,7 +135,7 @@ class _Evaluation:
         if found:
             return self._whole(found)
         self._refuse_matrix(name, "model", name.text)
-        if name.text in self._graph.spec.deployments:
+        if name.text in self._graph.spec.served:
             hint = f"there is a deployment of that name: deployment.{name.text}"
         else:
             graph = self._graph
@@ -175,7 +175,7 @@ class _Evaluation:
         address = f"{kind}.{name}"
         of_each_target = kind == "deployment" and "@" not in name
         if not _is_pattern(name):
-            if of_each_target and name in self._graph.spec.deployments:
+            if of_each_target and name in self._graph.spec.served:
                 return self._graph.served(name)
             return (address,) if address in self._graph else ()
         matches = re.compile(translate(f"{address}@*" if of_each_target else address)).match
@@ -196,7 +196,7 @@ class _Evaluation:
             return "a selection is of models as they are declared, not of their versions"
         if kind == "deployment" and "@" in name:
             deployment = name.partition("@")[0]
-            if deployment in self._graph.spec.deployments:
+            if deployment in self._graph.spec.served:
                 return known_words(self._graph.served(deployment))
         known: Iterable[str] = self._graph.of(kind)
         if kind in ("stage", "gate"):
@@ -207,7 +207,7 @@ class _Evaluation:
             inner = name.partition(".")[2]
             known = (f"{kind}.{each}.{inner}" for each in self._graph.models)
         elif kind == "deployment":
-            known = (f"deployment.{each}" for each in self._graph.spec.deployments)
+            known = (f"deployment.{each}" for each in self._graph.spec.served)
             name = name.partition("@")[0]
         return did_you_mean(f"{kind}.{name}", known) or _FORMS
 
