@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from mlspec.compilers.bento import compile_bento
+from mlspec.compilers.bento import TREES, compile_bento
 from mlspec.compilers.card import compile_card
 from mlspec.compilers.containerfile import base_image
 from mlspec.compilers.dvc import (
@@ -419,7 +419,7 @@ class Resolver:
                     name, deployment, deployment.model, model, pins, converted=True
                 )
             yield from map(FileResource, (*files, *converted))
-            code = self.serving_code(model)
+            code = self.serving_code(model) | self.background(name, deployment, model)
             for target_name in deployment.targets:
                 target = self.spec.targets[target_name]
                 # on a machine, the port is the champion's
@@ -448,6 +448,31 @@ class Resolver:
                         target.approvals, self.spec.policy.approvers.get(target_name, ())
                     ),
                 )
+
+    def background(self, name: str, deployment: Deployment, model: Model) -> dict[str, str]:
+        """The md5 of the rows that predictions are explained by, by their path."""
+        explain, artifact = deployment.explain, model.artifact
+        if explain is None or artifact is None:
+            return {}
+        address, field = f"deployment.{name}", "explain.method"
+        if explain.method == "shap":
+            hint = "write `method: permutation`, with `background`"
+            if artifact.format not in TREES:
+                said = f"a model of format {artifact.format} has no trees to ask"
+                self.problem("MLS608", f"`shap` explains trees; {said}", address, field, hint)
+            elif model.serve.runtime != "native":
+                said = "as ONNX a model tells nothing of its trees"
+                self.problem("MLS608", f"`shap` explains trees; {said}", address, field, hint)
+            return {}
+        path = explain.background or ""
+        seen = self.worktree.digest(path) if not path or path not in self.producers else None
+        if seen is None:
+            made = path in self.producers
+            said = f"{self.producers[path]} writes it" if made else "it does not exist"
+            hint = "name a CSV file that is in Git" if made else "write it, or mend its path"
+            self.problem("MLS608", f"{path}: {said}", address, "explain.background", hint)
+            return {}
+        return {path: seen.md5}
 
     def auth(self, deployment: Deployment, target: Target) -> Mapping[str, Any]:
         """Where a release finds the tokens of its clients."""

@@ -70,6 +70,8 @@ FOLDERS = ("python", "transformers")
 """Formats whose artifact may be a folder."""
 OWN_CODE = ("python", "safetensors")
 """Formats that have a class of the user's."""
+TREES = ("catboost", "lightgbm", "xgboost")
+"""Formats of models that tell themselves what each column has to do with a prediction."""
 INSTEAD = {"xgboost-cpu": "xgboost"}
 """Packages of one module; the first is smaller, the second is taken if the user pins it."""
 
@@ -135,6 +137,7 @@ def compile_bento(
             workers=worker_count(deployment.resources.cpus),
             max_rows=deployment.limits.rows,
             max_bytes=int(deployment.limits.body),
+            explain=deployment.explain,
             **_guards(deployment),
             mirror=mirror,
             paired=mirror
@@ -143,7 +146,8 @@ def compile_bento(
         "requirements.txt": "\n".join([f"# {header(owner)}", *pins, ""]),
     }
     if deployment.runtime == "bentoml":
-        texts["bentofile.yaml"] = _bentofile(owner, name, kind, model_file, pins)
+        coded = kind in OWN_CODE or bool(deployment.explain and deployment.explain.background)
+        texts["bentofile.yaml"] = _bentofile(owner, name, kind, model_file, pins, coded=coded)
     return tuple(
         GeneratedFile(f"{folder}/{file}", text, owner, Consequence.REDEPLOY)
         for file, text in sorted(texts.items())
@@ -180,11 +184,13 @@ def _pins(packages: Sequence[str], kind: str, pinned: Mapping[str, str]) -> list
     return [f"{package}=={version}" for package, version in sorted(wanted.items())]
 
 
-def _bentofile(owner: str, name: str, kind: str, model_file: str, pins: list[str]) -> str:
+def _bentofile(
+    owner: str, name: str, kind: str, model_file: str, pins: list[str], *, coded: bool
+) -> str:
     include = ["service.py", "requirements.txt", "model/model.json", f"model/{model_file}"]
     if kind in FOLDERS:
         include.append(f"{include[-1]}/**")
-    if kind in OWN_CODE:
+    if coded:
         include.append("code/**")
     content = {
         "service": "service:Predictor",

@@ -635,6 +635,24 @@ class RequestLimits(Section):
         return body
 
 
+class Explain(Section):
+    """What each column has to do with a prediction, told with it: to requests with the query
+    `?explain=true`, and to a share of the others."""
+
+    method: Literal["shap", "permutation"]
+    """`shap`: by the trees of XGBoost, LightGBM or CatBoost, exactly. `permutation`: of any model,
+    by asking it for rows between the one that is explained and some of `background`."""
+    sample: float = Field(default=0.0, ge=0, le=1)
+    """The share of requests, from 0 to 1, that are told without asking."""
+    background: RepositoryPath | None = None
+    """Of `permutation`: a CSV file in Git with rows as they usually are; it goes along with the
+    service."""
+    permutations: int = Field(default=32, ge=1, le=1000)
+    """Of `permutation`: how many orders of columns are tried; more are more exact and slower."""
+    seed: int = Field(default=0, ge=0)
+    """Of `permutation`: with another one other rows and orders are tried."""
+
+
 class Query(Section):
     """A number that a Prometheus server tells, and its limit."""
 
@@ -772,6 +790,7 @@ class Deployment(Section):
     auth: Auth | None = None
     """Answer only clients with a token; without it whoever reaches the port."""
     limits: RequestLimits = RequestLimits()
+    explain: Explain | None = None
     challenger: Challenger | None = None
     """A model that is tried on the same requests; `mlspec compare` tells how both do."""
 

@@ -256,3 +256,35 @@ def test_a_class_whose_module_is_not_there_is_a_problem(resolved: Resolve) -> No
         ("MLS607", "artifact.class"),
         ("MLS603", "artifact.code"),
     ]
+
+
+def test_rows_that_explain_predictions_are_of_the_release(resolved: Resolve) -> None:
+    asked = "model: m, explain: {method: permutation, background: rows.csv}"
+    spec = SPEC.replace("model: m", asked)
+    assert spec != SPEC
+    found = [
+        resolved({"mlspec.yaml": spec, "rows.csv": text}).get(
+            DeploymentResource, "deployment.d@first"
+        )
+        for text in ("a\n1\n", "a\n2\n")
+    ]
+    before, after = (each.settings["code"]["rows.csv"] for each in found)
+    assert before != after
+    assert found[0].service == found[1].service
+
+
+@pytest.mark.parametrize(
+    ("asked", "field", "said"),
+    [
+        ("{method: shap}", "explain.method", "`shap` explains trees"),
+        ("{method: permutation, background: no.csv}", "explain.background", "does not exist"),
+    ],
+)
+def test_what_can_not_be_explained_is_a_problem(
+    resolved: Resolve, asked: str, field: str, said: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        resolved({"mlspec.yaml": SPEC.replace("model: m", f"model: m, explain: {asked}")})
+    [problem] = caught.value.diagnostics
+    assert (problem.code, problem.field) == ("MLS608", field)
+    assert said in problem.message

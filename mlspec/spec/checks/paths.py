@@ -37,6 +37,13 @@ def declared(spec: Spec) -> Iterator[tuple[Path, str, bool]]:
     yield ("python", "requirements"), spec.python.requirements, False
     for name, dataset in spec.datasets.items():
         yield ("datasets", name, "path"), dataset.path, False
+    for name, deployment in spec.deployments.items():
+        if deployment.explain is not None and deployment.explain.background is not None:
+            yield (
+                ("deployments", name, "explain", "background"),
+                deployment.explain.background,
+                False,
+            )
     for name, target in spec.targets.items():
         if target.gitops is not None:
             yield ("targets", name, "gitops"), target.gitops, True

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from mlspec.spec.models import AUTH_KEYS, Auth, Deployment, Spec, Target
+from mlspec.spec.models import AUTH_KEYS, Auth, Deployment, Explain, Spec, Target
 from mlspec.spec.show import show
 from mlspec.spec.tree import Path, Problem
 
@@ -21,6 +21,22 @@ def check(spec: Spec) -> Iterator[Problem]:
         on = {each: spec.targets[each] for each in deployment.targets if each in spec.targets}
         if deployment.auth is not None:
             yield from _auth(deployment, deployment.auth, on, ("deployments", name, "auth"))
+        if deployment.explain is not None:
+            yield from _explain(deployment.explain, ("deployments", name, "explain"))
+
+
+def _explain(explain: Explain, at: Path) -> Iterator[Problem]:
+    if explain.method == "permutation":
+        if explain.background is None:
+            message = "`permutation` compares a row with others, and needs them"
+            hint = "add `background: data/background.csv`, a file of a few hundred rows"
+            yield Problem("MLS011", at, message, hint, on_key=True)
+        return
+    for key in ("background", "permutations", "seed"):
+        if key in explain.model_fields_set:
+            message = f"`shap` asks the trees themselves, so `{key}` has no use"
+            hint = "remove it, or write `method: permutation`"
+            yield Problem("MLS111", (*at, key), message, hint, on_key=True)
 
 
 def check_host_path(path: str, at: Path, example: str) -> Iterator[Problem]:
