@@ -412,11 +412,22 @@ class Resolver:
         pins = self.pins()
         for name, deployment in self.spec.served.items():
             model = self.spec.models[deployment.model]
-            files = compile_bento(name, deployment, deployment.model, model, pins)
+            sagemaker = any(
+                self.spec.targets[each].kind == "sagemaker" for each in deployment.targets
+            )
+            files = compile_bento(
+                name, deployment, deployment.model, model, pins, sagemaker=sagemaker
+            )
             converted: tuple[GeneratedFile, ...] = ()
             if model.serve.runtime != "native":
                 converted = compile_bento(
-                    name, deployment, deployment.model, model, pins, converted=True
+                    name,
+                    deployment,
+                    deployment.model,
+                    model,
+                    pins,
+                    converted=True,
+                    sagemaker=sagemaker,
                 )
             yield from map(FileResource, (*files, *converted))
             code = self.serving_code(model) | self.background(name, deployment, model)

@@ -81,13 +81,16 @@ HEALTH = ("/healthz", "/livez", "/readyz")
 """Paths that need no token: whoever runs a service asks them, and they tell nothing."""
 OPEN = {"metrics": "/metrics", "schema": "/schema.json"}
 """Paths that need none if the spec says so."""
+ON_SAGEMAKER = "on_sagemaker.py"
+"""The file of a service that also runs there; `serve` in its image runs it."""
 _NAME = re.compile(r"[a-z0-9]([-_.a-z0-9]{0,61}[a-z0-9])?")
 
 
 def service_paths(name: str) -> tuple[str, ...]:
     """The files that :func:`compile_bento` may make for a deployment: `bentofile.yaml` for BentoML,
-    those of :data:`CONVERTED` for a model that may be served as ONNX."""
-    files = ("bentofile.yaml", "requirements.txt", "service.py")
+    :data:`ON_SAGEMAKER` for that target, those of :data:`CONVERTED` for a model that may be served
+    as ONNX."""
+    files = ("bentofile.yaml", ON_SAGEMAKER, "requirements.txt", "service.py")
     folders = (f"services/{name}", f"services/{name}/{CONVERTED}")
     return tuple(f"{folder}/{file}" for folder in folders for file in files)
 
@@ -100,10 +103,12 @@ def compile_bento(
     requirements: Mapping[str, str],
     *,
     converted: bool = False,
+    sagemaker: bool = False,
 ) -> tuple[GeneratedFile, ...]:
     """The service of a deployment, or if `converted` the one that answers with ONNX in its place.
 
-    `requirements` are the versions that the user pins.
+    `requirements` are the versions that the user pins. With `sagemaker` it answers under the names
+    that SageMaker asks for, too.
     """
     if not _NAME.fullmatch(name):
         raise MlspecError(f"{name!r} can not be the name of a service")
@@ -145,9 +150,18 @@ def compile_bento(
         ),
         "requirements.txt": "\n".join([f"# {header(owner)}", *pins, ""]),
     }
+    if sagemaker:
+        texts[ON_SAGEMAKER] = render_template(
+            "service/on_sagemaker.py.jinja",
+            header=header(owner),
+            runtime=deployment.runtime,
+            workers=worker_count(deployment.resources.cpus),
+        )
     if deployment.runtime == "bentoml":
         coded = kind in OWN_CODE or bool(deployment.explain and deployment.explain.background)
-        texts["bentofile.yaml"] = _bentofile(owner, name, kind, model_file, pins, coded=coded)
+        texts["bentofile.yaml"] = _bentofile(
+            owner, name, kind, model_file, pins, tuple(texts), coded=coded
+        )
     return tuple(
         GeneratedFile(f"{folder}/{file}", text, owner, Consequence.REDEPLOY)
         for file, text in sorted(texts.items())
@@ -185,9 +199,16 @@ def _pins(packages: Sequence[str], kind: str, pinned: Mapping[str, str]) -> list
 
 
 def _bentofile(
-    owner: str, name: str, kind: str, model_file: str, pins: list[str], *, coded: bool
+    owner: str,
+    name: str,
+    kind: str,
+    model_file: str,
+    pins: list[str],
+    own: Sequence[str],
+    *,
+    coded: bool,
 ) -> str:
-    include = ["service.py", "requirements.txt", "model/model.json", f"model/{model_file}"]
+    include = [*sorted(own, reverse=True), "model/model.json", f"model/{model_file}"]
     if kind in FOLDERS:
         include.append(f"{include[-1]}/**")
     if coded:

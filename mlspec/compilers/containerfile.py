@@ -44,11 +44,18 @@ def base_image(image: str | None, version: str) -> str:
 
 
 def compile_containerfile(
-    owner: str, base: str, labels: Mapping[str, str], *, bentoml: bool, workers: int
+    owner: str,
+    base: str,
+    labels: Mapping[str, str],
+    *,
+    bentoml: bool,
+    workers: int,
+    serve_file: str = "",
 ) -> str:
     """The recipe; raises :class:`MlspecError` for a value that would read as something else.
 
     `workers` are the processes that answer; a service that is BentoML's says so itself.
+    `serve_file` is the file of the release that the program `serve` runs, if there is to be one.
     """
     for value in (base, *labels.values()):
         if _UNSAFE.search(value):
@@ -64,6 +71,7 @@ def compile_containerfile(
         port=PORT,
         health=json.dumps([PYTHON, "-c", check]),
         bentoml=bentoml,
+        serve_file=serve_file and f"/{APP}/{serve_file}",
         command=json.dumps([PYTHON, *serve]),
     )
 

@@ -23,7 +23,11 @@ from mlspec.providers.targets import target_of, target_where
 from mlspec.resources import DeploymentResource
 from mlspec.rollouts.board import Board
 
-PLACE = ("kind", "context", "namespace", "gitops", "engine", "host", "user", "folder", "units")
+PLACE = (
+    *("kind", "context", "namespace", "gitops", "engine"),
+    *("host", "user", "folder", "units"),
+    *("region", "profile"),
+)
 """What tells one place from another, of a target that is not this machine."""
 
 

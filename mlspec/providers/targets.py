@@ -26,6 +26,7 @@ KINDS = {
     "kubernetes": "mlspec.providers.kubernetes:make_kubernetes",
     "kserve": "mlspec.providers.kubernetes:make_kserve",
     "ssh": "mlspec.providers.ssh.client:SshTarget",
+    "sagemaker": "mlspec.providers.sagemaker.client:SageMakerTarget",
 }
 """Modules and names in them; a module is imported when a target of its kind is asked for."""
 GROUP = "mlspec.targets"

@@ -113,7 +113,7 @@ class ServiceResources(Resources):
 
     replicas: Replicas | None = None
     """On targets of kind kubernetes and kserve: how many copies, such as {min: 2, max: 6}; on those
-    of kind compose always as many as `min`."""
+    of kind compose and sagemaker always as many as `min`."""
 
 
 class Executor(Section):
@@ -474,10 +474,11 @@ class Target(Section):
     cluster, reached with kubectl, or manifests in a folder that Argo CD or Flux watches. `compose`:
     containers of this machine, run by podman or docker, behind HAProxy in one of them. `kserve`: an
     InferenceService in a namespace of a cluster that has KServe, or its manifest in a folder.
-    `ssh`: a plain host with systemd and HAProxy, reached by OpenSSH.
+    `ssh`: a plain host with systemd and HAProxy, reached by OpenSSH. `sagemaker`: endpoints of Amazon
+    SageMaker, of the image that other targets run.
     """
 
-    kind: Literal["local", "kubernetes", "compose", "kserve", "ssh"]
+    kind: Literal["local", "kubernetes", "compose", "kserve", "sagemaker", "ssh"]
     port: int = Field(default=3000, ge=1024, le=65535)
     """Where the deployment of this target listens; on Kubernetes, the port of its Service."""
     after: str | None = None
@@ -504,6 +505,15 @@ class Target(Section):
     """Kubernetes, KServe: the PersistentVolumeClaim that captured predictions are written to."""
     ready: Seconds = 300.0
     """Not local: a new release goes back if it is not ready after this time."""
+    region: str | None = None
+    """SageMaker: such as eu-central-1."""
+    role: str | None = None
+    """SageMaker: the ARN of the role that endpoints run as."""
+    instance: str | None = None
+    """SageMaker: the type of machine, such as ml.m5.large; `replicas.min` says how many."""
+    profile: str | None = None
+    """SageMaker: a profile of AWS' own settings, which has the credentials; without it, those that
+    boto3 finds."""
     engine: Literal["podman", "docker"] | None = None
     """Compose: what runs containers and builds images; without it the first that is installed."""
     proxy: str | None = None
@@ -528,6 +538,13 @@ class Target(Section):
     units: Literal["system", "user"] | None = None
     """Ssh: whose units of systemd services are; without it the machine's for root, else those of
     the user."""
+
+    @model_validator(mode="after")
+    def _patient(self) -> Self:
+        """AWS takes minutes to start a machine."""
+        if self.kind == "sagemaker" and "ready" not in self.model_fields_set:
+            object.__setattr__(self, "ready", 1200.0)
+        return self
 
 
 TARGET_KEYS: Mapping[str, tuple[str, ...]] = {
@@ -557,6 +574,7 @@ TARGET_KEYS: Mapping[str, tuple[str, ...]] = {
         "ready",
     ),
     "kserve": ("context", "namespace", "mode", "image", "gitops", "captures", "ready"),
+    "sagemaker": ("region", "role", "instance", "profile", "image", "ready"),
 }
 """Keys of a target that its kind has a use for, beside those that every kind has."""
 

@@ -36,7 +36,7 @@ _SECRET = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _SECRET_KEY = re.compile(
-    r"(?:[a-z0-9]+[_-])*(?:password|passwd|secret|api[_-]?key|secret[_-]?key|"
+    r"(?!pull_secret\b)(?:[a-z0-9]+[_-])*(?:password|passwd|secret|api[_-]?key|secret[_-]?key|"
     r"access[_-]?(?:token|key)|auth[_-]?token|private[_-]?key|credentials?)",
     re.IGNORECASE,
 )

@@ -23,7 +23,7 @@ KEYS: tuple[str, ...] = (
 """Keys, by path; `*` is any name."""
 
 VALUES: dict[str, frozenset[str]] = {
-    "targets.*.kind": frozenset({"bentocloud", "sagemaker"}),
+    "targets.*.kind": frozenset({"bentocloud"}),
     "models.*.artifact.format": frozenset({"pickle", "tensorflow"}),
     "models.*.gates.*.against": frozenset({"baseline"}),
 }

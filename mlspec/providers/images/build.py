@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from mlspec.atomic import make_own_folder
+from mlspec.compilers.bento import ON_SAGEMAKER
 from mlspec.compilers.containerfile import APP, FILE, INPUTS, compile_containerfile
 from mlspec.errors import MlspecError
 from mlspec.fingerprint import digest_of
@@ -146,7 +147,12 @@ def _text(recipe: Recipe, inputs: str) -> str:
     }
     owner = f"deployment.{recipe.deployment}"
     return compile_containerfile(
-        owner, recipe.base, labels, bentoml=recipe.bentoml, workers=recipe.workers
+        owner,
+        recipe.base,
+        labels,
+        bentoml=recipe.bentoml,
+        workers=recipe.workers,
+        serve_file=ON_SAGEMAKER if (recipe.app / ON_SAGEMAKER).is_file() else "",
     )
 
 

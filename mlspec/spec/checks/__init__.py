@@ -25,6 +25,7 @@ from mlspec.spec.checks import (
     pipelines,
     references,
     rollouts,
+    sagemaker,
     services,
     targets,
     values,
@@ -65,6 +66,7 @@ def check_head(spec: Spec) -> Iterator[Problem]:
     yield from values.check(spec)
     yield from rollouts.check(spec)
     yield from challengers.check(spec)
+    yield from sagemaker.check(spec)
     yield from targets.check(spec)
     yield from approvals.check(spec)
     yield from services.check(spec)

@@ -10,7 +10,7 @@ from mlspec.spec.quantities import write_share
 from mlspec.spec.show import escape
 from mlspec.spec.tree import Path, Problem
 
-KINDS = frozenset({"compose", "kserve", "kubernetes", "local", "ssh"})
+KINDS = frozenset({"compose", "kserve", "kubernetes", "local", "sagemaker", "ssh"})
 """Of targets with rollouts."""
 
 

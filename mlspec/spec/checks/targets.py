@@ -229,6 +229,8 @@ def _deployment(
         if replicas is not None:
             yield from _fixed(replicas, target_name, (*at, "resources", "replicas"))
         return
+    if target.kind == "sagemaker":
+        return  # see sagemaker.py
     if target.kind not in CLUSTERS:
         if replicas is not None:
             message = f"target `{target_name}` is {target.kind} and has no replicas"

@@ -59,7 +59,8 @@ def test_a_kind_that_a_package_adds(tmp_path, monkeypatch):
         make_target(tmp_path, "there", kind="elsewhere")
     with pytest.raises(MlspecError, match="no kind of target named moon") as caught:
         make_target(tmp_path, "there", kind="moon")
-    assert caught.value.hint == "there are: compose, elsewhere, kserve, kubernetes, local, ssh"
+    known = "compose, elsewhere, kserve, kubernetes, local, sagemaker, ssh"
+    assert caught.value.hint == f"there are: {known}"
 
 
 def test_what_runs_here_is_found_whoever_knows_of_it(tmp_path, leave):

@@ -65,7 +65,7 @@ def test_ordinary_text_is_no_secret(text: str) -> None:
 @pytest.mark.parametrize(
     ("key", "secret"),
     [("password", True), ("db_password", True), ("api-key", True), ("tokenizer", False),
-     ("key", False), ("secret_santa", False), ("max_tokens", False)],
+     ("key", False), ("pull_secret", False), ("secret_santa", False), ("max_tokens", False)],
 )  # fmt: skip
 def test_names_of_secrets(key: str, secret: bool) -> None:
     assert names_secret(key) is secret

@@ -1,9 +1,9 @@
 """The targets `kubernetes` and `kserve` against a real API server, with the real kubectl.
 
-Needs etcd and what scripts/build-kube-apiserver builds, in the folder MLSPEC_KUBE_APISERVER. Real are
-the API server of Kubernetes 1.20 (admission, defaults, server-side apply, ownership of fields) and
-the controllers of Deployments. No kubelet and no KServe take part: a thread says of pods that they
-are ready, and makes pods of an InferenceService. That release has no `policy/v1` and no
+Needs etcd and what scripts/build-kube-apiserver builds, in the folder MLSPEC_KUBE_APISERVER. Real
+are the API server of Kubernetes 1.20 (admission, defaults, server-side apply, ownership of fields)
+and the controllers of Deployments. No kubelet and no KServe take part: a thread says of pods that
+they are ready, and makes pods of an InferenceService. That release has no `policy/v1` and no
 `autoscaling/v2`, so a deployment has one pod here.
 """
 
