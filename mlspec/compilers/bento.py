@@ -86,11 +86,11 @@ ON_SAGEMAKER = "on_sagemaker.py"
 _NAME = re.compile(r"[a-z0-9]([-_.a-z0-9]{0,61}[a-z0-9])?")
 
 
-def service_paths(name: str) -> tuple[str, ...]:
+def service_paths(name: str, *, sagemaker: bool = False) -> tuple[str, ...]:
     """The files that :func:`compile_bento` may make for a deployment: `bentofile.yaml` for BentoML,
-    :data:`ON_SAGEMAKER` for that target, those of :data:`CONVERTED` for a model that may be served
-    as ONNX."""
-    files = ("bentofile.yaml", ON_SAGEMAKER, "requirements.txt", "service.py")
+    those of :data:`CONVERTED` for a model that may be served as ONNX."""
+    files = ("bentofile.yaml", *((ON_SAGEMAKER,) if sagemaker else ()))
+    files = (*files, "requirements.txt", "service.py")
     folders = (f"services/{name}", f"services/{name}/{CONVERTED}")
     return tuple(f"{folder}/{file}" for folder in folders for file in files)
 

@@ -150,7 +150,10 @@ class Graph:
             case "model":
                 return (f"file.{card_path(rest)}",)
             case "deployment":
-                return (f"file.{path}" for path in service_paths(rest.partition("@")[0]))
+                name = rest.partition("@")[0]
+                targets = self.spec.served[name].targets if name in self.spec.served else ()
+                sagemaker = any(self.spec.targets[each].kind == "sagemaker" for each in targets)
+                return (f"file.{path}" for path in service_paths(name, sagemaker=sagemaker))
         return ()
 
     def upstream(self, address: str) -> Iterable[str]:

@@ -474,8 +474,8 @@ class Target(Section):
     cluster, reached with kubectl, or manifests in a folder that Argo CD or Flux watches. `compose`:
     containers of this machine, run by podman or docker, behind HAProxy in one of them. `kserve`: an
     InferenceService in a namespace of a cluster that has KServe, or its manifest in a folder.
-    `ssh`: a plain host with systemd and HAProxy, reached by OpenSSH. `sagemaker`: endpoints of Amazon
-    SageMaker, of the image that other targets run.
+    `ssh`: a plain host with systemd and HAProxy, reached by OpenSSH. `sagemaker`: endpoints of
+    Amazon SageMaker, of the image that other targets run.
     """
 
     kind: Literal["local", "kubernetes", "compose", "kserve", "sagemaker", "ssh"]

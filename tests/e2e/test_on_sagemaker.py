@@ -117,7 +117,7 @@ def test_a_plan_needs_no_credentials(project: Any, tmp_path: Path) -> None:
     far = replace(project, environment={**hidden, **settings, "AWS_EC2_METADATA_DISABLED": "true"})
     far.write("mlspec.yaml", far.read() + SPEC)
     far.commit("Serve on SageMaker")
-    assert "there are no credentials" in far.held()["deployment.loans@aws"]
+    assert far.plan()["deployment.loans@aws"]["action"] == "deploy"
     said = far.mlspec("apply", "--yes", code=5).stderr
-    assert "Traceback" not in said
+    assert "there are no credentials" in said and "Traceback" not in said
     assert (far.root / "services/loans/on_sagemaker.py").is_file()
