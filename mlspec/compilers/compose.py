@@ -5,8 +5,12 @@ as text that `docker compose up` and `podman-compose up` take, and HAProxy's con
 services of the document are what mlspec itself has podman or docker run, one container each.
 
 There are two slots, `blue` and `green`. A release has one of them, the next release the other one;
-HAProxy finds the containers of a slot by its name in the network, and weights say which slot gets
-requests.
+weights say which slot gets requests.
+
+HAProxy asks a container on a Unix socket, a file of a volume that all have, and is alone in its
+network. So no request depends on names that are looked up, nor on who joins a network: podman's
+network plugin before 1.9 gives a bridge another hardware address whenever a container with a lower
+one comes or goes, and whoever stays loses what it sends to the bridge for up to 100 seconds.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlspec.compilers.bento import worker_count
 from mlspec.compilers.containerfile import (
     CAPTURES,
     OWN_TOKEN,
@@ -35,6 +40,7 @@ from mlspec.compilers.haproxy import (
     WHOLE,
     challenger_rule,
 )
+from mlspec.compilers.templates import render_template
 from mlspec.compilers.yaml_text import render_yaml
 
 Service = dict[str, Any]
@@ -47,18 +53,27 @@ DEPLOYMENT, TARGET, PROJECT, SLOT = (
 FOLDER, MODEL, VERSION, RELEASE, TOKEN = (
     f"{PREFIX}.{key}" for key in ("folder", "model", "version", "release", "token")
 )
-PROXY, PREPARE = "proxy", "captures"
-CHALLENGER = "challenger"
-"""How HAProxy of a challenger is called in the network of its champion."""
+PROXY, PREPARE = "proxy", "prepare"
+CHALLENGER, CHAMPION = "challenger", "champion"
+"""How HAProxy of a challenger is called where its champion looks, and the network and the volume
+where that is."""
+NETWORK, FRONT = "default", "front"
+"""That of the service, and the one that HAProxy is alone in."""
+CAPTURED, SOCKETS = "captures", "sockets"
+"""Volumes."""
 DEFAULT_PROXY = "docker.io/library/haproxy:3.0-alpine"
 CONFIG_FOLDER, CONFIG_FILE = "proxy", "haproxy.cfg"
-IN_PROXY = "/etc/mlspec"
-ADMIN_PORT = 8404
-"""Of HAProxy's admin socket: on the loopback of its container, where nobody else is."""
+LISTEN_FOLDER, LISTEN_FILE = "service", "listen.py"
+IN_CONTAINER = "/etc/mlspec"
+SOCKET_FOLDER = "/sockets"
+PROXY_USER = 10002
+"""Of HAProxy: the service may not ask its admin socket, though it sees the file."""
+ADMIN = f"{SOCKET_FOLDER}/admin.sock"
 MOST_COPIES = 16
-SERVERS = 2 * MOST_COPIES
-"""Places for addresses in a slot: those of containers that ended are left only after a while."""
-CHOWN = f"import os; os.chown('{CAPTURES}', {USER}, {USER})"
+_PREPARATION = f"import os; os.chmod({SOCKET_FOLDER!r}, 0o1777)"
+_OF_CAPTURES = f"; os.chown({CAPTURES!r}, {USER}, {USER})"
+_SOCKETS, _CAPTURES = f"{SOCKETS}:{SOCKET_FOLDER}", f"{CAPTURED}:{CAPTURES}"
+_PREPARED = {PREPARE: {"condition": "service_completed_successfully"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +121,7 @@ class Workload:
 
     @property
     def champion(self) -> str | None:
-        """The name of the network of its champion, if it is a challenger."""
+        """The name of the stack of its champion, if it is a challenger."""
         name = self.settings.get("challenges")
         return name and stack_name(str(self.place["project"]), self.target, str(name))
 
@@ -117,6 +132,16 @@ def stack_name(project: str, target: str, deployment: str) -> str:
     No name of the spec has an underscore, so no three others come to the same.
     """
     return f"{project}_{target}_{deployment}"
+
+
+def front_name(stack: str) -> str:
+    """The network of its HAProxy."""
+    return f"{stack}_front"
+
+
+def sockets_name(stack: str) -> str:
+    """The volume where its containers find each other."""
+    return f"{stack}_sockets"
 
 
 def copies_of(settings: Mapping[str, Any]) -> int:
@@ -130,22 +155,23 @@ def selector(deployment: str, target: str, project: str) -> dict[str, str]:
 
 
 def compile_compose(workload: Workload) -> dict[str, Any]:
-    """The document: services by name, the network and volumes."""
-    services = {PROXY: _proxy(workload)}
-    if workload.settings.get("capture"):
-        services[PREPARE] = _prepare(workload)
+    """The document: services by name, networks and volumes."""
+    services = {PROXY: _proxy(workload), PREPARE: _prepare(workload)}
     slot = workload.track.slot
     for number in range(1, workload.copies + 1):
         services[f"{slot}-{number}"] = _copy(workload, f"{slot}-{number}")
     document: dict[str, Any] = {
         "name": workload.name,
         "services": services,
-        "networks": {"default": {"name": workload.name}},
+        "networks": {NETWORK: {"name": workload.name}, FRONT: {"name": front_name(workload.name)}},
+        "volumes": {SOCKETS: {"name": sockets_name(workload.name)}},
     }
     if workload.champion is not None:
-        document["networks"]["champion"] = {"name": workload.champion, "external": True}
+        document["networks"][CHAMPION] = {"name": workload.champion, "external": True}
+        sockets = {"name": sockets_name(workload.champion), "external": True}
+        document["volumes"][CHAMPION] = sockets
     if workload.settings.get("capture"):
-        document["volumes"] = {PREPARE: {"name": workload.volume}}
+        document["volumes"][CAPTURED] = {"name": workload.volume}
     return document
 
 
@@ -154,18 +180,27 @@ def render_compose(document: Mapping[str, Any], deployment: str) -> str:
     return render_yaml(document, head=[header(f"deployment.{deployment}")])
 
 
-def render_haproxy(slot: str, rule: str = "") -> str:
-    """HAProxy's configuration when it starts: all requests for the slot.
+def render_haproxy(slot: str, copies: int, rule: str = "", *, challenges: bool = False) -> str:
+    """HAProxy's configuration when it starts: all requests for the slot, which has so many copies.
 
-    Those that the `rule` chooses go to the challenger, if it answers.
+    Other places are shut: it would take what it has not checked yet for one that answers. Those
+    that the `rule` chooses go to the challenger, if it answers. One that `challenges` answers its
+    champion, too.
     """
-    weights = [
-        f"    server-template {each} {SERVERS} {each}:{PORT} weight {WHOLE if each == slot else 0}"
+    servers = [
+        f"    server {each}{number} unix@{socket_path(f'{each}-{number}')} "
+        f"weight {WHOLE if each == slot else 0}"
+        f"{'' if each == slot and number <= copies else ' disabled'}"
         for each in SLOTS
+        for number in range(1, MOST_COPIES + 1)
     ]
     if rule:
-        weights.append(f"    server {CHALLENGER} {CHALLENGER}:{PORT} weight 0")
-    return f"{_HEAD}{DEFAULTS}{_FRONT}{BACKEND}{rule}{_SERVERS}" + "\n".join(weights) + "\n"
+        servers.append(f"    server {CHALLENGER} unix@{socket_path(CHALLENGER)} weight 0")
+    champion = f"    bind unix@/{CHAMPION}/{CHALLENGER}.sock mode 666\n" if challenges else ""
+    front = _FRONT.format(champion=champion)
+    return f"{_HEAD}{DEFAULTS}{front}{BACKEND}{rule}    default-server {CHECK}\n" + "\n".join(
+        [*servers, ""]
+    )
 
 
 def rule_of(workload: Workload) -> str:
@@ -174,28 +209,29 @@ def rule_of(workload: Workload) -> str:
     return "" if not part or part["shadow"] else challenger_rule(part, workload.deployment)
 
 
+def render_listen(deployment: str) -> str:
+    """What runs the service in its container."""
+    owner = header(f"deployment.{deployment}")
+    return render_template("compose/listen.py.jinja", header=owner, port=PORT)
+
+
+def socket_path(name: str) -> str:
+    """Where the container of a service listens, inside of all of them."""
+    return f"{SOCKET_FOLDER}/{name}.sock"
+
+
 _HEAD = f"""\
 global
-    stats socket ipv4@127.0.0.1:{ADMIN_PORT} level admin
+    stats socket unix@{ADMIN} mode 600 level admin
     hard-stop-after {DRAIN_SECONDS}s
     nbthread 1
-resolvers network
-    parse-resolv-conf
-    accepted_payload_size 8192
-    timeout resolve 1s
-    timeout retry 1s
-    hold valid 1s
-    hold nx 5s
-    hold obsolete 5s
 """
 _FRONT = f"""\
 frontend port
     bind :{PORT}
-    http-request set-header x-forwarded-for %[src]
+{{champion}}\
+    http-request set-header x-forwarded-for %[src] if {{{{ src -m found }}}}
     default_backend releases
-"""
-_SERVERS = f"""\
-    default-server {CHECK} resolvers network resolve-prefer ipv4 init-addr none
 """
 
 
@@ -204,14 +240,17 @@ def _proxy(workload: Workload) -> Service:
     service = _locked_down(workload, PROXY, str(place.get("proxy") or DEFAULT_PROXY))
     service |= {
         "entrypoint": ["haproxy"],
-        "command": ["-db", "-f", f"{IN_PROXY}/{CONFIG_FILE}"],
-        "user": f"{USER}:{USER}",
-        "volumes": [f"./{CONFIG_FOLDER}:{IN_PROXY}:ro"],
+        "command": ["-db", "-f", f"{IN_CONTAINER}/{CONFIG_FILE}"],
+        "user": f"{PROXY_USER}:{PROXY_USER}",
+        "networks": {FRONT: {}},
+        "volumes": [f"./{CONFIG_FOLDER}:{IN_CONTAINER}:ro", _SOCKETS],
+        "depends_on": _PREPARED,
         "stop_signal": "SIGUSR1",  # answers what it was asked, then ends
         "restart": "unless-stopped",
     }
     if workload.champion is not None:
-        service["networks"] = {"default": {}, "champion": {"aliases": [CHALLENGER]}}
+        service["networks"][CHAMPION] = {"aliases": [CHALLENGER]}
+        service["volumes"].append(f"{CHAMPION}:/{CHAMPION}")
     else:
         service["ports"] = [f"{place['listen']}:{workload.settings['port']}:{PORT}"]
     if rule := rule_of(workload):
@@ -221,16 +260,20 @@ def _proxy(workload: Workload) -> Service:
 
 
 def _prepare(workload: Workload) -> Service:
-    """Ends at once; what captures are written to belongs to the service's user then."""
+    """Ends at once; what is on the volumes belongs then to whom it must."""
     service = _locked_down(workload, PREPARE, workload.track.image)
-    return service | {
+    service |= {
         "entrypoint": [PYTHON],
-        "command": ["-c", CHOWN],
+        "command": ["-c", _PREPARATION],
         "user": "0:0",
-        "cap_add": ["CHOWN"],
-        "volumes": [f"{PREPARE}:{CAPTURES}"],
+        "volumes": [_SOCKETS],
         "restart": "no",
     }
+    if workload.settings.get("capture"):
+        service["command"] = ["-c", _PREPARATION + _OF_CAPTURES]
+        service["cap_add"] = ["CHOWN"]
+        service["volumes"] = [_SOCKETS, _CAPTURES]
+    return service
 
 
 def _copy(workload: Workload, name: str) -> Service:
@@ -243,29 +286,31 @@ def _copy(workload: Workload, name: str) -> Service:
         RELEASE: track.release,
         TOKEN: str(track.token),
     }
+    cpus = float(workload.settings.get("cpus") or 1)
+    listen = [f"{IN_CONTAINER}/{LISTEN_FILE}", socket_path(name), str(worker_count(cpus))]
     service |= {
+        "entrypoint": [PYTHON],
+        "command": listen,
         "user": f"{USER}:{USER}",
-        "networks": {"default": {"aliases": [track.slot]}},
-        "cpus": float(workload.settings.get("cpus") or 1),
+        "volumes": [f"./{LISTEN_FOLDER}:{IN_CONTAINER}:ro", _SOCKETS],
+        "depends_on": _PREPARED,
+        "cpus": cpus,
         "restart": "unless-stopped",
     }
     if memory := workload.settings.get("memory"):
         service["mem_limit"] = int(memory)
     environment = mirror_environment(workload.settings, f"http://{CHALLENGER}:{PORT}")
-    volumes: list[str] = []
     if auth := workload.settings.get("auth"):
         environment |= {"MLSPEC_TOKENS": TOKENS, "MLSPEC_OWN_TOKEN": OWN_TOKEN}
-        volumes.append(f"{auth['file']}:{TOKENS}:ro")
+        service["volumes"].append(f"{auth['file']}:{TOKENS}:ro")
     if capture := workload.settings.get("capture"):
         # Each has a folder of its own on the volume, so none removes what another wrote.
         environment |= {
             "MLSPEC_CAPTURE_DIR": f"{CAPTURES}/{name}",
             "MLSPEC_CAPTURE_SAMPLE": str(capture["sample"]),
         }
-        volumes.append(f"{PREPARE}:{CAPTURES}")
-        service["depends_on"] = {PREPARE: {"condition": "service_completed_successfully"}}
+        service["volumes"].append(_CAPTURES)
     service |= {"environment": environment} if environment else {}
-    service |= {"volumes": volumes} if volumes else {}
     return service
 
 
@@ -279,6 +324,7 @@ def _locked_down(workload: Workload, name: str, image: str) -> Service:
         "read_only": True,
         "tmpfs": ["/tmp"],
         "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges"],
+        # Where containers are labelled, all have one level: else none may ask another's socket.
+        "security_opt": ["no-new-privileges", "label=level:s0"],
         "stop_grace_period": f"{GRACE_SECONDS}s",
     }

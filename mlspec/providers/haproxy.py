@@ -6,7 +6,7 @@ to its host.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlspec.compilers.haproxy import SLOTS, WHOLE
@@ -20,10 +20,10 @@ STATISTICS = "show stat releases -1 -1"
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What HAProxy has of a slot: the addresses that answer, requests that are not answered yet,
-    and the weight of each of its servers."""
+    """What HAProxy has of a slot: the names of servers that answer, requests that are not answered
+    yet, and the weight of each of its servers."""
 
-    addresses: frozenset[str]
+    up: frozenset[str]
     asked: int
     weight: int
 
@@ -40,6 +40,10 @@ class Proxy:
         """What it has of each slot."""
         state, statistics = self.ask([STATE, STATISTICS])
         return {slot: _seen(slot, state, statistics) for slot in SLOTS}
+
+    def admit(self, servers: Iterable[str]) -> None:
+        """Have it check servers, and ask them, that it began with as shut."""
+        self.ask([";".join(f"set server releases/{name} state ready" for name in sorted(servers))])
 
     def weigh(self, shares: Mapping[str, float], copies: Mapping[str, int]) -> None:
         """Give each slot its share of requests; `copies` are how many servers answer in each."""
@@ -67,19 +71,19 @@ def weights(shares: Mapping[str, float], copies: Mapping[str, int]) -> dict[str,
 
 
 def _seen(slot: str, state: str, statistics: str) -> Seen:
-    addresses, weight = set(), 0
+    up, weight = set(), 0
     for line in state.splitlines():
         # be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight ...
         words = line.split()
         if len(words) > 7 and _is_of(slot, words[3]):
             weight = max(weight, int(words[7]))
             if words[5] == RUNNING:
-                addresses.add(words[4])
+                up.add(words[3])
     head, *rows = [line.split(",") for line in statistics.splitlines() if line.strip()]
     names = [name.removeprefix("# ") for name in head]
     found = (dict(zip(names, row, strict=False)) for row in rows)
     asked = sum(int(each["scur"] or 0) for each in found if _is_of(slot, each.get("svname", "")))
-    return Seen(frozenset(addresses), asked, weight)
+    return Seen(frozenset(up), asked, weight)
 
 
 def _is_of(slot: str, server: str) -> bool:

@@ -159,7 +159,7 @@ def test_from_deploy_to_destroy(place: Place) -> None:
         place.get()
     assert target.start("loans").status == "serving"
     assert place.get()[0] == 200
-    assert any("Uvicorn running" in path.read_text() for path in target.logs("loans"))
+    assert any("Application startup complete" in path.read_text() for path in target.logs("loans"))
 
     target.rename("loans", "credit")
     assert target.observe("loans") is None

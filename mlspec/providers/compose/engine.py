@@ -60,18 +60,16 @@ class Engine:
         """What the program itself calls an image that it has."""
         return plain_id(self._inspect("image", [reference])[0]["Id"])
 
-    def create(
-        self, service: Mapping[str, Any], network: str, folder: Path, volumes: Mapping[str, Any]
-    ) -> None:
-        """Run a container of a service of a compose file that is in `folder`."""
-        options = ["--detach", f"--network={network}"]
-        self.run("run", *options, *run_arguments(service, folder, volumes), seconds=PULL_SECONDS)
+    def create(self, document: Mapping[str, Any], service: str, folder: Path) -> None:
+        """Run a container of a service of a compose file in `folder`, in its first network."""
+        network, *_ = document["services"][service].get("networks", ["default"])
+        options = ["--detach", f"--network={document['networks'][network]['name']}"]
+        arguments = run_arguments(document, service, folder)
+        self.run("run", *options, *arguments, seconds=PULL_SECONDS)
 
-    def complete(
-        self, service: Mapping[str, Any], folder: Path, volumes: Mapping[str, Any]
-    ) -> None:
+    def complete(self, document: Mapping[str, Any], service: str, folder: Path) -> None:
         """Run a container of a service that ends by itself, and remove it."""
-        arguments = run_arguments(service, folder, volumes)
+        arguments = run_arguments(document, service, folder)
         self.run("run", "--rm", "--network=none", *arguments)
 
     def stop(self, names: Iterable[str], grace: int) -> None:
@@ -171,13 +169,13 @@ def plain_id(identity: str) -> str:
     return identity.removeprefix("sha256:")
 
 
-def run_arguments(
-    service: Mapping[str, Any], folder: Path, volumes: Mapping[str, Any]
-) -> list[str]:
-    """Arguments of `run` that say what a service of a compose file says.
+def run_arguments(document: Mapping[str, Any], service: str, folder: Path) -> list[str]:
+    """Arguments of `run` that say what a service of a compose file says, but for its network.
 
-    `folder` is what `./` stands for, `volumes` the section of that name.
+    `folder` is what `./` stands for.
     """
+    volumes = document.get("volumes") or {}
+    wanted: Mapping[str, Any] = document["services"][service]
 
     def mount(text: str) -> str:
         source, _, rest = text.partition(":")
@@ -186,24 +184,21 @@ def run_arguments(
         return f"--volume={folder / source}:{rest}"
 
     options: list[str] = []
-    for key, value in service.items():
+    for key, value in wanted.items():
         if (write := _WRITERS.get(key)) is not None:
             options += write(value)
         elif key == "volumes":
             options += [mount(each) for each in value]
         elif key not in _ELSEWHERE:
             raise KeyError(key)
-    return [*options, str(service["image"]), *service.get("command", ())]
+    return [*options, str(wanted["image"]), *wanted.get("command", ())]
 
 
-_ELSEWHERE = frozenset({"image", "command", "depends_on"})
+_ELSEWHERE = frozenset({"image", "command", "depends_on", "networks"})
 _WRITERS: Mapping[str, Callable[[Any], list[str]]] = {
     "container_name": lambda name: [f"--name={name}"],
     "labels": lambda labels: [f"--label={key}={value}" for key, value in labels.items()],
     "environment": lambda values: [f"--env={key}={value}" for key, value in values.items()],
-    "networks": lambda them: [
-        f"--network-alias={each}" for each in them["default"].get("aliases", ())
-    ],
     "ports": lambda ports: [f"--publish={each}" for each in ports],
     "tmpfs": lambda paths: [f"--tmpfs={each}" for each in paths],
     "cap_drop": lambda names: [f"--cap-drop={each}" for each in names],

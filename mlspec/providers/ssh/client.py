@@ -363,7 +363,7 @@ def _await_up(site: Site, kept: Kept) -> None:
     deadline = time.monotonic() + UP_SECONDS
     while True:
         with suppress(Refused):  # it is just starting
-            if site.proxy.look()[kept.slot].addresses:
+            if site.proxy.look()[kept.slot].up:
                 return
         if time.monotonic() > deadline:
             late = f"HAProxy does not reach it within {UP_SECONDS:.0f} s"

@@ -2,8 +2,8 @@
 """A stand-in for docker: containers are files of a folder, named by ENGINE_STANDIN.
 
 Most tests call it themselves, for a program of its own takes longer than what is tried. It runs
-nothing: a container has an address, and is asked what a file says. HAProxy is a file with
-the weights that it was told. What mlspec calls is honoured, and nothing else. A test tells it what
+nothing: a container is asked what a file says. HAProxy is a file with the weights that it was told,
+and reaches what runs. What mlspec calls is honoured, and nothing else. A test tells it what
 to do otherwise by a file of the folder:
 
     unreachable   any: the daemon does not answer
@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(os.environ["ENGINE_STANDIN"])
-PLACES = 32
+PLACES = 16
 
 
 def fail(text):
@@ -65,6 +65,10 @@ def identity(text):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def runs(ending):
+    return any(each["Name"].endswith(ending) and each["State"]["Running"] for each in everything())
+
+
 def has(item, word):
     return bool(word) and word in json.dumps(item["Config"]["Labels"])
 
@@ -100,8 +104,6 @@ def run(arguments):
         code = arguments[arguments.index("-c") + 1]
         if "metadata" in code:
             print("[]")
-        elif "socket" in code:
-            print(json.dumps([proxied(command) for command in json.load(sys.stdin)]))
         return
     labels = dict(each.partition("=")[::2] for each in values(arguments, "--label"))
     [name] = values(arguments, "--name")
@@ -111,7 +113,6 @@ def run(arguments):
     image = next(a for a in arguments[1:] if not a.startswith("-"))
     cpus, memory = values(arguments, "--cpus"), values(arguments, "--memory")
     running = {"Running": not any(word and word in json.dumps(labels) for word in [told("ends")])}
-    number = len(list((ROOT / "containers").glob("*.json"))) + 2
     ports = {}
     for each in published:
         host, port, inner = each.split(":")
@@ -133,15 +134,14 @@ def run(arguments):
             "ReadonlyRootfs": "--read-only" in arguments,
             "PortBindings": ports,
         },
-        "NetworkSettings": {"Networks": {"n": {"IPAddress": f"10.0.0.{number}"}}},
-        "Aliases": values(arguments, "--network-alias"),
+        "NetworkSettings": {"Networks": {}},
     }
     if "--rm" not in arguments:
         save(item)
     mounted = next(iter(values(arguments, "--volume")), "")
     config = Path(mounted.partition(":")[0]) / "haproxy.cfg"
     if config.is_file():
-        weights = dict(re.findall(r"server-template (\w+) .* weight (\d+)", config.read_text()))
+        weights = dict(re.findall(r"server ([a-z]+)1 .* weight (\d+)", config.read_text()))
         (ROOT / "weights").write_text(json.dumps(weights))
 
 
@@ -150,8 +150,8 @@ def proxied(command):
     if command.startswith("set server"):
         parts = command.split(";")
         for part in parts:
-            found = re.fullmatch(r"set server releases/([a-z]+)\d+ weight (\d+)", part)
-            weights[found[1]] = found[2]
+            if found := re.fullmatch(r"set server releases/([a-z]+)\d+ weight (\d+)", part):
+                weights[found[1]] = found[2]
         (ROOT / "weights").write_text(json.dumps(weights))
         with (ROOT / "weighed").open("a") as file:
             file.write(json.dumps(weights) + "\n")
@@ -162,15 +162,9 @@ def proxied(command):
         )
     lines = ["1", "# be_id be_name srv_id srv_name srv_addr srv_op_state admin uweight"]
     for slot, weight in weights.items():
-        addresses = [
-            each["NetworkSettings"]["Networks"]["n"]["IPAddress"]
-            for each in everything()
-            if slot in each["Aliases"] and each["State"]["Running"]
-        ]
-        for number in range(PLACES):
-            address = addresses[number] if number < len(addresses) else "-"
-            state = 2 if number < len(addresses) else 0
-            lines.append(f"3 releases {number} {slot}{number + 1} {address} {state} 0 {weight}")
+        for number in range(1, PLACES + 1):
+            state = 2 if runs(f"-{slot}-{number}") else 0
+            lines.append(f"3 releases {number} {slot}{number} - {state} 0 {weight}")
     return "\n".join(lines) + "\n"
 
 
@@ -189,6 +183,8 @@ def execute(arguments):
             fail("urllib.error.URLError: <urlopen error [Errno 111] Connection refused>")
     elif "/metrics" in code:
         print(told("metrics") or "")
+    elif "socket" in code:
+        print(json.dumps([proxied(command) for command in json.load(sys.stdin)]))
     else:
         print(told("smoke.json") or json.dumps([[200, ""] for _ in json.load(sys.stdin)]))
 
@@ -201,7 +197,7 @@ def stop(arguments):
 def network(arguments):
     if arguments[1] == "connect":
         item = load(arguments[-1])
-        item["NetworkSettings"]["Networks"][arguments[-2]] = {"IPAddress": "10.1.0.2"}
+        item["NetworkSettings"]["Networks"][arguments[-2]] = {}
         save(item)
 
 

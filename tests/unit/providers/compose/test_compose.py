@@ -146,7 +146,7 @@ def test_releases_take_turns_in_the_slots(target, engine, root, make_release):
     assert containers(engine) == ["green-1", "proxy"]
     assert live_weights(engine) == {"blue": "0", "green": "200"}
     config = root / ".mlspec/compose/churn@edge/proxy/haproxy.cfg"
-    assert config.read_text() == render_haproxy("green"), "it begins anew as it was left"
+    assert config.read_text() == render_haproxy("green", 1), "it begins anew as it was left"
     target.deploy("churn", make_release(3), [])
     assert containers(engine) == ["blue-1", "proxy"]
     creations = [call for call in calls(engine) if call[0] == "run" and "--detach" in call]
@@ -220,12 +220,10 @@ def test_what_is_edited_by_hand_is_drift(target, engine, make_release):
     live["HostConfig"]["Memory"] = 2**30
     live["Image"] = "f" * 64
     path.write_text(json.dumps(live))
-    (engine / "weights").write_text('{"blue": "100", "green": "100"}')
     differs = {name: now for name, _, now in target.observe("churn").differs}
     assert differs == {
         "blue-1.memory": 2**30,
         "blue-1.image": "f" * 12,
-        "proxy.green": "weight 100",
     }
     path.unlink()
     running = target.observe("churn")
@@ -323,7 +321,7 @@ def test_a_daemon_that_does_not_answer(target, engine, make_release, monkeypatch
 
 def test_a_key_of_a_service_is_never_left_out(tmp_path):
     with pytest.raises(KeyError, match="privileged"):
-        run_arguments({"image": "x", "privileged": True}, tmp_path, {})
+        run_arguments({"services": {"a": {"image": "x", "privileged": True}}}, "a", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -345,7 +343,7 @@ SHARE = {"shadow": False, "share": 0.05, "by": None, "header": None}
 
 def test_a_champion_sends_copies(target, engine, make_release):
     target.deploy("churn", make_release(challenger=SHADOW), [])
-    [copy] = [call for call in calls(engine) if "--network-alias=blue" in call]
+    [copy] = [call for call in calls(engine) if f"--name={STACK}-blue-1" in call]
     assert "--env=MLSPEC_MIRROR=http://challenger:3000" in copy
     assert "--env=MLSPEC_MIRROR_SHARE=0.5" in copy
     assert target.observe("churn").differs == ()
@@ -355,7 +353,7 @@ def test_a_champion_leaves_requests_to_its_challenger(target, engine, root, make
     target.deploy("churn", make_release(1, challenger=SHARE), [])
     config = root / ".mlspec/compose/churn@edge/proxy/haproxy.cfg"
     assert "use-server challenger if { rand(1000000) lt 50000 }" in config.read_text()
-    assert "server challenger challenger:3000 weight 0" in config.read_text()
+    assert "server challenger unix@/sockets/challenger.sock weight 0" in config.read_text()
     target.deploy("churn", make_release(2, challenger={**SHARE, "share": 0.1}), [])
     assert "lt 100000" in config.read_text()
     proxies = [call for call in calls(engine) if f"--name={STACK}-proxy" in call]
@@ -376,6 +374,9 @@ def test_a_challenger_is_in_the_network_of_its_champion(engine, root, make_relea
     assert not any(each.startswith("--publish") for each in made), "it has no port of the machine"
     document = yaml.safe_load((root / f".mlspec/compose/{name}@edge/compose.yaml").read_text())
     assert document["networks"]["champion"] == {"name": STACK, "external": True}
+    assert f"--volume={STACK}_sockets:/champion" in made
+    config = root / f".mlspec/compose/{name}@edge/proxy/haproxy.cfg"
+    assert "bind unix@/champion/challenger.sock" in config.read_text()
 
     path = engine / "containers" / f"{proxy}.json"
     item = json.loads(path.read_text())
