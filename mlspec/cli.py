@@ -270,6 +270,18 @@ def convert(
 
 
 @app.command()
+def declare(
+    context: typer.Context,
+    path: Annotated[str, typer.Argument(help="The file to write.")],
+    text: Annotated[str, typer.Argument(help="A JSON object.")],
+) -> None:
+    """Write down what a model is that answers over HTTP: the command of the stage `declare`."""
+    from mlspec.commands.declare import run_declare
+
+    raise typer.Exit(run_declare(context.obj, _console(), path, text))
+
+
+@app.command()
 def validate(context: typer.Context, as_json: AsJson = False) -> None:
     """Check the spec and report every problem at once.
 

@@ -15,6 +15,8 @@ from mlspec.plan import canonical_json
 
 FETCH = "fetch"
 """What the stage is called that brings an artifact that others made."""
+DECLARE = "declare"
+"""What the stage is called that writes down what answers elsewhere."""
 CONVERT = "convert"
 """What the stage is called that writes an artifact as ONNX, to be served so."""
 

@@ -436,6 +436,7 @@ class Resolver:
                 # on a machine, the port is the champion's
                 inner = isinstance(deployment, Challenging) and target.kind != "kubernetes"
                 port = 0 if inner else target.port
+                self.check_passing(name, deployment, model, target)
                 yield DeploymentResource(
                     name=name,
                     target=target_name,
@@ -466,6 +467,10 @@ class Resolver:
         if explain is None or artifact is None:
             return {}
         address, field = f"deployment.{name}", "explain.method"
+        if artifact.passes is not None:
+            said = "a model that answers elsewhere is not asked over and over to explain one answer"
+            self.problem("MLS608", said, address, field, "remove `explain`")
+            return {}
         if explain.method == "shap":
             hint = "write `method: permutation`, with `background`"
             if artifact.format not in TREES:
@@ -491,6 +496,21 @@ class Resolver:
         if deployment.auth is None or key is None:
             return {}
         return {"auth": {key: getattr(deployment.auth, key)}}
+
+    def check_passing(
+        self, name: str, deployment: Deployment, model: Model, target: Target
+    ) -> None:
+        """A service that passes requests on may call others."""
+        passes = model.artifact is not None and model.artifact.passes is not None
+        if passes and "network" in TARGET_KEYS[target.kind] and not target.network.outgoing:
+            self.problem(
+                "MLS609",
+                f"model.{deployment.model} answers elsewhere, and services of this target may not "
+                "call others",
+                f"deployment.{name}",
+                "targets",
+                "let them: `network: {outgoing: true}` of the target",
+            )
 
     def place(self, deployment: Deployment, target: Target) -> Mapping[str, Any]:
         """What a release on a target beside this machine is made with."""

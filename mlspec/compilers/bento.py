@@ -22,6 +22,7 @@ from mlspec.plan import Consequence
 from mlspec.spec.models import Challenging, Deployment, Model, converted_path
 
 TESTED = {
+    "aiohttp": "3.14.5",
     "bentoml": "1.4.39",
     "catboost": "1.2.10",
     "httptools": "0.9.0",
@@ -50,6 +51,7 @@ RUNTIMES = {
 """What answers requests; BentoML brings a server, which is faster with httptools and uvloop."""
 PACKAGES = {
     "catboost": ("catboost", "numpy"),
+    "http": ("aiohttp", "numpy"),
     "joblib": ("joblib", "numpy", "scikit-learn"),
     "keras": ("keras", "numpy", "torch"),
     "lightgbm": ("lightgbm", "numpy"),
@@ -137,6 +139,7 @@ def compile_bento(
             model_file=model_file,
             class_name=model.artifact.class_,
             framed=framed,
+            awaited=kind == "http",
             runtime=deployment.runtime,
             buckets=deployment.metrics.buckets,
             workers=worker_count(deployment.resources.cpus),

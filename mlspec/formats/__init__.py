@@ -49,6 +49,8 @@ def inspect_declared(
     its `signature` is inferred from.
     """
     path = root / artifact.path
+    if artifact.format == "http":
+        return inspect_artifact(path, "http", python)
     options: dict[str, Any] = {"columns": dict(artifact.columns)} if artifact.columns else {}
     if artifact.signature is not None:
         said = {"target": artifact.signature.target, "without": list(artifact.signature.without)}

@@ -13,7 +13,7 @@ from mlspec.plan import Action, Consequence, Estimate, FieldChange, Step
 from mlspec.planner.facts import Facts
 from mlspec.planner.reasons import compare_run, reason_of
 from mlspec.resources import Dependency, ModelResource, ObservedStage, StageResource
-from mlspec.spec.models import Fetch
+from mlspec.spec.models import Fetch, Own
 from mlspec.spec.quantities import write_bytes
 
 _NOTHING = ObservedStage(entry=None, outputs={})
@@ -175,8 +175,8 @@ def _not_fetched(facts: Facts, resource: StageResource) -> str:
 def _cost(facts: Facts, resource: StageResource) -> Consequence:
     """Stages that the artifact is made by retrain; those that come after it re-evaluate."""
     model = facts.desired.get(ModelResource, f"model.{resource.model}")
-    if model.model.from_ is not None:
-        return Consequence.REEVALUATE  # others trained it
+    if model.model.from_ is not None or isinstance(resource.stage, Own):
+        return Consequence.REEVALUATE  # others trained it, or it is trained
     if model.artifact is None:
         return Consequence.RETRAIN
     trains = _makers(facts, model, model.artifact.path)

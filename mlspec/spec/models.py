@@ -6,6 +6,7 @@ afterwards. The JSON Schema of the language is made from these classes (:mod:`ml
 
 from __future__ import annotations
 
+import json
 import posixpath
 import shlex
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from mlspec.fingerprint import CONVERT, FETCH, taken_as
+from mlspec.fingerprint import CONVERT, DECLARE, FETCH, taken_as
 from mlspec.spec.paths import RepositoryPath
 from mlspec.spec.quantities import (
     Bytes,
@@ -172,12 +173,42 @@ class Inferred(Section):
     """More columns that the model does not take."""
 
 
+class Passes(Section):
+    """A model that answers over HTTP, in whatever language; services ask it for each request."""
+
+    url: str
+    """Where requests are sent to, such as http://fraud.internal:8080/predict."""
+    protocol: Literal["rows", "v2", "dataframe", "bento"] = "rows"
+    """`rows`: as services of mlspec are asked. `v2`: the Open Inference Protocol of KServe, Triton
+    and MLServer. `dataframe`: the records of MLflow. `bento`: one parameter of a BentoML API."""
+    parameter: str | None = None
+    """Of `bento`: the parameter that takes the list of rows."""
+    answer: Literal["number", "integer", "string", "boolean", "numbers", "strings"] = "number"
+    """What it answers for a row."""
+    probabilities: bool = False
+    """Whether it answers those of all classes, too."""
+    timeout: Seconds = 10.0
+    """The most that it may take for a request."""
+    expect: Mapping[str, str] = Field(default_factory=dict)
+    """Headers that each of its answers has, such as {x-model-digest: ...}: else it is another
+    model."""
+
+    def declare(self, artifact: Artifact) -> Declare:
+        """The stage that writes down what is asked; its digest is that of the version."""
+        said = self.model_dump(mode="json", exclude_none=True)
+        said["columns"] = dict(artifact.columns)
+        text = json.dumps(said, sort_keys=True, separators=(",", ":"))
+        command = shlex.join(["mlspec", "declare", artifact.path, text])
+        return Declare(command=command, outputs=(artifact.path,), params={"url": self.url})
+
+
 class Artifact(Section):
     """The file that is registered and served."""
 
     path: RepositoryPath
     format: Literal[
         "catboost",
+        "http",
         "joblib",
         "keras",
         "lightgbm",
@@ -206,6 +237,8 @@ class Artifact(Section):
     the file does not name its columns."""
     signature: Inferred | None = None
     """The data that tell names, types and missing values of columns where the file does not."""
+    passes: Passes | None = None
+    """Of `http`: what answers in another process, on this machine or another one."""
     example: Mapping[str, Any] = Field(default_factory=dict)
     """Of `python`: a row that the class can answer; without it zeros and empty texts."""
 
@@ -295,6 +328,10 @@ class Convert(Own):
     def reading(self, sample: str) -> Convert:
         """With the path of the sample in the command, of which the model knows only the name."""
         return self.model_copy(update={"command": f"{self.command} --sample {shlex.quote(sample)}"})
+
+
+class Declare(Own):
+    """The stage that writes down what a model is that answers elsewhere."""
 
 
 class Serve(Section):
@@ -412,6 +449,16 @@ class Model(Section):
         if origin is None or artifact is None or origin.mlflow or FETCH in self.stages:
             return self
         stages = {FETCH: origin.fetch(artifact.path), **self.stages}
+        object.__setattr__(self, "stages", stages)
+        return self
+
+    @model_validator(mode="after")
+    def _with_declaration(self) -> Self:
+        """What answers elsewhere has an artifact that says so, of a stage like any other."""
+        artifact = self.artifact
+        if artifact is None or artifact.passes is None or DECLARE in self.stages:
+            return self
+        stages = {DECLARE: artifact.passes.declare(artifact), **self.stages}
         object.__setattr__(self, "stages", stages)
         return self
 

@@ -288,3 +288,32 @@ def test_what_can_not_be_explained_is_a_problem(
     [problem] = caught.value.diagnostics
     assert (problem.code, problem.field) == ("MLS608", field)
     assert said in problem.message
+
+
+ELSEWHERE = """\
+mlspec: 1
+project: p
+models:
+  fraud:
+    artifact:
+      path: models/fraud.json
+      format: http
+      columns: {amount: number}
+      passes: {url: "http://fraud:8080/score"}
+targets:
+  cluster: {kind: kubernetes, context: c, namespace: ml, image: {repository: r.example.org/ml}}
+deployments: {fraud: {model: fraud, targets: [cluster]}}
+"""
+
+
+def test_a_service_that_may_not_call_what_answers_is_a_problem(resolved: Resolve) -> None:
+    with pytest.raises(SpecError) as caught:
+        resolved({"mlspec.yaml": ELSEWHERE})
+    assert [(d.code, d.field) for d in caught.value.diagnostics] == [("MLS609", "targets")]
+    outgoing = ELSEWHERE.replace("namespace: ml,", "namespace: ml, network: {outgoing: true},")
+    stage = resolved({"mlspec.yaml": outgoing}).get(StageResource, "stage.fraud.declare")
+    assert stage.writes == ("models/fraud.json",)
+    asked = "model: fraud, explain: {method: permutation, background: rows.csv}"
+    with pytest.raises(SpecError) as caught:
+        resolved({"mlspec.yaml": outgoing.replace("model: fraud", asked)})
+    assert [(d.code, d.field) for d in caught.value.diagnostics] == [("MLS608", "explain.method")]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from mlspec.spec.models import Artifact, Inferred, Model
+from mlspec.fingerprint import DECLARE
+from mlspec.spec.checks.values import check_url
+from mlspec.spec.models import Artifact, Declare, Inferred, Model
 from mlspec.spec.show import show
 from mlspec.spec.suggest import did_you_mean, known_words
 from mlspec.spec.tree import Path, Problem
 
 _CLASS = re.compile(r"(?!\d)\w+(?:\.(?!\d)\w+)*:(?!\d)\w+", re.ASCII)
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,100}")
 _TAKEN = frozenset({"bentoml", "mlspec", "msgspec", "numpy", "service", "uvicorn"})
 """Modules that a service has already: another of the same name would never be imported."""
 _OWN = {
@@ -18,8 +21,9 @@ _OWN = {
     "class": ("python", "safetensors"),
     "code": ("python", "safetensors"),
     "input": ("python",),
-    "columns": ("python", "keras", "pytorch", "safetensors", "torchscript"),
+    "columns": ("python", "http", "keras", "pytorch", "safetensors", "torchscript"),
     "example": ("python",),
+    "passes": ("http",),
     "signature": (
         *("catboost", "joblib", "keras", "lightgbm", "onnx", "python", "pytorch", "safetensors"),
         *("skops", "torchscript", "xgboost"),
@@ -47,6 +51,8 @@ def check_model(name: str, model: Model) -> Iterator[Problem]:
             yield from _trusted(artifact, at)
         case "python" | "safetensors":
             yield from _class(artifact, at)
+        case "http":
+            yield from _passes(artifact, model, at)
 
 
 def _signature(inferred: Inferred, model: Model, at: Path) -> Iterator[Problem]:
@@ -69,6 +75,33 @@ def _trusted(artifact: Artifact, at: Path) -> Iterator[Problem]:
             'loaded: `trusted: "..."`'
         )
         yield Problem("MLS090", (*at, "format"), message, hint)
+
+
+def _passes(artifact: Artifact, model: Model, at: Path) -> Iterator[Problem]:
+    passes, where = artifact.passes, (*at, "passes")
+    if not artifact.columns:
+        message = "`columns` is missing: nobody else says what the model takes"
+        yield Problem("MLS011", (*at, "columns"), message, "write {amount: number, ...}")
+    if passes is None:
+        message = "`passes` is missing: it says what answers"
+        yield Problem("MLS011", where, message, "write `passes: {url: http://HOST:PORT/PATH}`")
+        return
+    said = "credentials have no place in a spec; let in by the network, or a proxy of yours"
+    yield from check_url(passes.url, (*where, "url"), ("http", "https"), "MLS099", said)
+    if (passes.protocol == "bento") != (passes.parameter is not None):
+        message = "`parameter` says which one of a BentoML API takes the rows, and nothing else"
+        hint = "write both: `protocol: bento, parameter: rows`; or neither"
+        yield Problem("MLS099", where, message, hint, on_key=True)
+    for name, value in passes.expect.items():
+        if not _HEADER.fullmatch(name) or not (value.isascii() and value.isprintable()):
+            message = f"{show(name)} is no header, or its value is none of one"
+            hint = "write {x-model-digest: sha256...}"
+            yield Problem("MLS099", (*where, "expect", name), message, hint, on_key=True)
+    stage = model.stages.get(DECLARE)
+    if stage is not None and not isinstance(stage, Declare):
+        message = f"the stage that writes down what answers is called `{DECLARE}`"
+        place = (*at[:2], "stages", DECLARE)
+        yield Problem("MLS099", place, message, "give yours another name", on_key=True)
 
 
 def _class(artifact: Artifact, at: Path) -> Iterator[Problem]:

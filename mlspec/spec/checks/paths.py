@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterator
 
-from mlspec.spec.models import Convert, Model, Spec
+from mlspec.spec.models import Convert, Declare, Model, Spec
 from mlspec.spec.show import escape
 from mlspec.spec.tree import Path, Problem
 
@@ -56,7 +56,7 @@ def declared_in(
 ) -> Iterator[tuple[Path, str, bool]]:
     """Each path of a model with where it stands and whether a stage writes it."""
     for stage_name, stage in model.stages.items():
-        if isinstance(stage, Convert):  # what it reads and writes follows from these
+        if isinstance(stage, Convert | Declare):  # what it reads and writes follows from these
             continue
         at = ("models", name, "stages", stage_name)
         for index, given in enumerate(stage.inputs):
