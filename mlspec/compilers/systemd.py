@@ -84,7 +84,8 @@ class Workload:
     `settings` are those of the deployment's resource: `cpus`, `memory` (bytes), `capture`, `port`
     and `ssh` (what the spec says of the target). `folder` is that of the deployment, `haproxy` the
     program, `system` whether the units are the machine's and not a user's, `ports` where each slot
-    listens on the loopback.
+    listens on the loopback. `state` names the folders of captured predictions, which a deployment
+    keeps under another name.
     """
 
     deployment: str
@@ -94,6 +95,7 @@ class Workload:
     haproxy: str
     system: bool
     ports: Mapping[str, int]
+    state: str
     track: Track
 
     @property
@@ -175,7 +177,7 @@ frontend port
 
 def _slot(workload: Workload) -> Unit:
     track, settings = workload.track, workload.settings
-    name = f"{OWN}/{workload.stem}-{track.slot}"
+    name, state = (f"{OWN}/{each}-{track.slot}" for each in (workload.stem, workload.state))
     serve = serving_arguments(
         "127.0.0.1", workload.ports[track.slot], bentoml=track.bentoml, workers=track.workers
     )
@@ -190,7 +192,7 @@ def _slot(workload: Workload) -> Unit:
         environment["PROMETHEUS_MULTIPROC_DIR"] = f"%t/{name}"
     capture = settings.get("capture")
     if capture:
-        environment["MLSPEC_CAPTURE_DIR"] = f"%S/{name}/captures"
+        environment["MLSPEC_CAPTURE_DIR"] = f"%S/{state}/captures"
         environment["MLSPEC_CAPTURE_SAMPLE"] = str(capture["sample"])
     limits = [("CPUQuota", f"{max(1, round(100 * float(settings.get('cpus') or 1)))}%")]
     if memory := settings.get("memory"):
@@ -209,7 +211,7 @@ def _slot(workload: Workload) -> Unit:
             *(("Environment", f'"{key}={value}"') for key, value in environment.items()),
             ("ExecStart", " ".join(map(_word, [track.python, *serve]))),
             ("RuntimeDirectory", name),
-            ("StateDirectory", name),
+            ("StateDirectory", state),
             ("Restart", "on-failure"),
             ("RestartSec", "1"),
             ("KillMode", "mixed"),

@@ -119,6 +119,10 @@ def start(unit: Unit) -> int:
     if unit.state()["active"] == "active":
         return 0
     (unit.folder / "state.json").unlink(missing_ok=True)
+    program = shlex.split(unit.one("ExecStart"))[0]
+    if not os.access(program, os.X_OK):
+        say(f"Job for {unit.name} failed.")
+        return 1
     if os.fork() == 0:
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)

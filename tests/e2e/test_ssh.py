@@ -8,12 +8,16 @@ their requirements would have been built; that one is really built is a thorough
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ import pytest
 
 from mlspec.errors import MlspecError, RemoteUnreachable, RolledBack
 from mlspec.providers.local.proxy import find_program
+from mlspec.providers.ssh.host import Host
 from mlspec.providers.target import Release
 from mlspec.providers.targets import make_target
 from tests.e2e.load import failures, get, load, wait
@@ -32,6 +37,8 @@ pytestmark = [
     pytest.mark.skipif(find_program() is None, reason="needs haproxy"),
 ]
 HERE = Path(__file__).parent
+CUT_FROM = int(os.environ.get("MLSPEC_TEST_CUT_FROM", "2"))
+CUT_STEP = int(os.environ.get("MLSPEC_TEST_CUT_STEP", "3"))
 REQUIREMENTS = "uvicorn\n"
 
 
@@ -229,6 +236,9 @@ def test_what_is_not_as_it_was_deployed_is_found_and_mended(place: Place) -> Non
     assert target.observe("loans").differs == ()
     assert get(place.port)[0] == 200
 
+    shutil.rmtree(place.own / "releases" / ("1" * 24))
+    assert target.observe("loans").differs == (("blue.release", "1" * 24, None),)
+
     (place.own / "releases" / ("2" * 24)).mkdir()  # not whole: it is sent again
     target.deploy("loans", place.release(2, 4), [])
     assert target.observe("loans").differs == ()
@@ -238,7 +248,8 @@ def test_what_is_not_as_it_was_deployed_is_found_and_mended(place: Place) -> Non
 @pytest.mark.thorough
 def test_stop_start_rename_and_logs(place: Place) -> None:
     target = place.target
-    target.deploy("loans", place.release(1), [])
+    target.deploy("loans", place.release(1, power=1, capture={"sample": 1.0}), [])
+    assert get(place.port)[0] == 200
     target.stop("loans")
     target.stop("loans")
     assert target.observe("loans").status == "stopped"
@@ -248,12 +259,15 @@ def test_stop_start_rename_and_logs(place: Place) -> None:
     assert get(place.port)[0] == 200
     assert any("Uvicorn running" in path.read_text() for path in target.logs("loans"))
 
+    captured = place.server.home / ".config/mlspec/mlspec-test_host_loans-blue/captures"
+    assert captured.is_dir()
     target.rename("loans", "credit")
+    assert captured.is_dir()
     assert target.observe("loans") is None
     assert target.observe("credit").differs == ()
     assert get(place.port)[0] == 200
     target.rename("credit", "loans")
-    target.rename("credit", "loans")
+    target.rename("credit", "loans")  # it was done, and not recorded
     assert target.observe("loans").differs == ()
 
 
@@ -261,10 +275,25 @@ def test_stop_start_rename_and_logs(place: Place) -> None:
 def test_another_port_is_taken(place: Place, free_port: Callable[[], int]) -> None:
     place.target.deploy("loans", place.release(1), [])
     before, place.port = place.port, free_port()
-    place.target.deploy("loans", place.release(2, 2), [])
-    assert get(place.port)[0] == 200
+    with socket.create_server(("127.0.0.1", place.port)):
+        with pytest.raises(MlspecError, match=f"something else listens on port {place.port}"):
+            place.target.deploy("loans", place.release(2, 2), [])
+        assert get(before)[1].startswith('{"version": 1')
+    place.target.deploy("loans", place.release(2, 3), [])
+    assert get(place.port)[1].startswith('{"version": 2')
     with pytest.raises(OSError):
         get(before)
+
+
+@pytest.mark.thorough
+def test_a_program_that_does_not_start_is_rolled_back(place: Place) -> None:
+    place.target.deploy("loans", place.release(1), [])
+    [environment] = (place.own / "environments").iterdir()
+    (environment / "bin/python").unlink()
+    (environment / "bin/python").write_text("")  # somebody broke it; no program can be run
+    with pytest.raises(RolledBack, match="it does not start"):
+        place.target.deploy("loans", place.release(2, 2), [])
+    assert get(place.port)[1].startswith('{"version": 1')
 
 
 @pytest.mark.thorough
@@ -333,6 +362,49 @@ def test_a_connection_that_is_lost_leaves_what_served(
         wait(lambda: place.target.observe("loans").differs == ())
     assert failures(seen) == {}
     assert target.deploy("loans", place.release(3, 3), []).version == 3
+
+
+@pytest.mark.thorough
+def test_a_deploy_may_end_anywhere(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ssh is killed after some request: none of a client fails, and the next apply goes on."""
+    target, send = place.target, Host._send
+    left = 0
+
+    def cut(host: Host, data: bytes) -> None:
+        nonlocal left
+        send(host, data)
+        left -= 1
+        if left == 0:
+            assert host._process is not None
+            host._process.kill()
+
+    target.deploy("loans", place.release(1), [])
+    monkeypatch.setattr(Host, "_send", cut)
+    token, ended = 1, False
+    with load(place.port) as seen:
+        for count in itertools.count(CUT_FROM, CUT_STEP):
+            if ended:
+                break
+            token, ended = token + 2, True
+            before = target.observe("loans").version
+            left = count
+            release, smoke = place.release(3 - before, token), [{"a": 1}]
+            try:
+                target.deploy("loans", release, smoke)
+            except RemoteUnreachable:
+                ended = False
+            left = 0
+            with target._site("loans", alone=True):  # until it is put in order
+                assert get(place.port)[0] == 200
+            target.deploy("loans", replace(release, token=token + 1), smoke)
+            running = target.observe("loans")
+            assert (running.status, running.version, running.differs) == (
+                "serving",
+                3 - before,
+                (),
+            )
+    assert failures(seen) == {}
+    assert token > 20
 
 
 @pytest.mark.thorough

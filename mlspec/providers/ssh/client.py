@@ -109,13 +109,15 @@ class SshTarget:
         with self._site(deployment, alone=True) as site:
             kept, other = site.kept(), site.called(name)
             other.hold()
-            if kept is None or other.kept() is not None:
+            now = other.kept() or kept
+            if now is None:
                 return
             # the record comes first: whatever happens, one of both names has it
-            other.keep(kept)
-            site.erase()
-            if kept.status != "stopped":
-                self._run_kept(other, kept)
+            other.keep(now)
+            if kept is not None:
+                site.erase(captures=False)
+            if now.status != "stopped" and not is_running(other.show(now.slot)[now.slot]):
+                self._run_kept(other, now)
 
     def destroy(self, deployment: str) -> None:
         with self._site(deployment, alone=True) as site:
@@ -179,6 +181,7 @@ class SshTarget:
             bentoml=(release.bento / "bento.yaml").is_file(),
             workers=release.workers,
             ports=before.ports if before else site.free_ports(),
+            state=before.state if before else site.stem,
             settings=dict(release.settings),
         )
         not_taken = f"version {release.version} of {release.model} was not taken into service"
@@ -209,7 +212,10 @@ class SshTarget:
     def _bring_up(self, site: Site, kept: Kept, smoke: Sequence[Mapping[str, Any]]) -> str | None:
         """Run the release in its slot, wait, and ask it; why it is not good, or nothing."""
         site.write_unit(kept, kept.slot)
-        site.systemctl("restart", kept.slot)
+        try:
+            site.systemctl("restart", kept.slot)
+        except Refused as refused:
+            return f"it does not start: {refused.said}\n{site.tail(kept.slot)}".rstrip()
         port = kept.ports[kept.slot]
         deadline = time.monotonic() + float(self.place.get("ready") or 300.0)
         ready = {"do": "get", "port": port, "path": "/readyz"}
@@ -305,13 +311,9 @@ def _take(site: Site, kept: Kept, before: Kept | None) -> None:
     # if the host goes down in between, what its record and HAProxy's configuration say comes back
     site.systemctl("enable", PROXY, kept.slot)
     site.proxy.weigh(share_out(kept.slot, 1.0), {})
-    site.keep(kept)
-    site.write_config(kept)
-    if before is None:
-        site.host.ask("if_lost", calls=[])
-        return
-    site.host.ask("if_lost", calls=[site.stop_call(before.slot)])
-    _drain(site, before.slot)
+    site.settle(kept, before.slot if before else None)
+    if before is not None:
+        _drain(site, before.slot)
 
 
 def _leave(site: Site, kept: Kept, before: Kept | None) -> None:
@@ -349,11 +351,19 @@ def _ensure_proxy(site: Site, wanted: Kept, serving: Kept | None) -> None:
         {"do": "read", "path": path} for path in (site.unit_path(PROXY), f"{site.folder}/{CONFIG}")
     ]
     *texts, told = site.host.many([*reads, site.show_call(PROXY)])
-    if texts == [unit, config] and is_running(site.shown(told, PROXY)[PROXY]):
+    running = is_running(site.shown(told, PROXY)[PROXY])
+    if running and texts == [unit, config]:
         return
+    listen, port = str(wanted.settings["ssh"]["listen"]), int(wanted.settings["port"])
+    mine = running and f"bind {listen}:{port}\n" in (texts[1] or "")
+    if not mine and not site.host.ask("is_free", address=listen, port=port):
+        raise MlspecError(
+            f"{site.host.where}: something else listens on port {port}",
+            hint="free the port, or give the target another one",
+        )
     # stopped before its files change: one that runs is one that has read them
     site.host.many([site.stop_call(PROXY)])
-    site.write_config(replace(wanted, slot=(serving or wanted).slot))
+    site.host.many([site.config_call(replace(wanted, slot=(serving or wanted).slot))])
     site.write_unit(wanted, PROXY)
     site.systemctl("start", PROXY)
 
@@ -434,7 +444,14 @@ def _differences(site: Site, kept: Kept, shown: Mapping[str, Shown]) -> Iterator
         return
     units = compile_units(site.workload(kept))
     paths = [*(site.unit_path(part) for part in units), f"{site.folder}/{CONFIG}"]
-    *texts, config = site.host.many([{"do": "read", "path": path} for path in paths])
+    kinds = {"releases": kept.files, "environments": kept.environment}
+    lists = [{"do": "list", "path": f"{site.base}/{kind}"} for kind in kinds]
+    reads = [{"do": "read", "path": path} for path in paths]
+    *there, config = site.host.many([*lists, *reads])
+    texts = there[len(lists) :]
+    for (kind, name), found in zip(kinds.items(), there, strict=False):
+        if name not in found:
+            yield f"{kept.slot}.{kind.removesuffix('s')}", name, None
     for (part, unit), text in zip(units.items(), texts, strict=True):
         yield from compare_unit(part, unit, text, shown[part])
     yield from compare_lines(f"{PROXY}.config", render_haproxy(site.workload(kept)), config)

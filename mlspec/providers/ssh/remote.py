@@ -282,15 +282,19 @@ class Remote:
     def do_port(self, first: int, taken: list[int]) -> int:
         """The first port from this one on that nothing listens on."""
         for port in range(first, first + 2000):
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError:
-                    continue
-            if port not in taken:
+            if port not in taken and self.do_is_free("127.0.0.1", port):
                 return port
         raise Problem("no port is free for a release")
+
+    def do_is_free(self, address: str, port: int) -> bool:
+        """Whether nothing listens there."""
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError:
+                return False
+        return True
 
     def do_get(self, port: int, path: str, seconds: float = 5.0) -> dict[str, Any]:
         """What a service of this host answers; status 0 if it does not."""

@@ -69,7 +69,8 @@ class Facts:
 @dataclass(frozen=True, slots=True)
 class Kept:
     """What is in the record of what was taken into service last. `files` and `environment` are
-    names of folders, `ports` those of both slots."""
+    names of folders, `ports` those of both slots, `state` begins the names of the folders of
+    captured predictions."""
 
     release: str
     model: str
@@ -83,6 +84,7 @@ class Kept:
     bentoml: bool
     workers: int
     ports: Mapping[str, int]
+    state: str
     settings: Mapping[str, Any]
 
 
@@ -139,8 +141,30 @@ class Site:
         return None
 
     def keep(self, kept: Kept) -> None:
+        self.host.many([self.keep_call(kept)])
+
+    def settle(self, kept: Kept, ended: str | None) -> None:
+        """Remember what serves from now on, and that the slot `ended` is to end.
+
+        That is one request: a connection that is lost leaves all of it, or nothing.
+        """
+        calls = [] if ended is None else [self.stop_call(ended)]
+        self.host.many(
+            [
+                self.keep_call(kept),
+                self.config_call(kept),
+                {"do": "if_lost", "calls": calls},
+            ]
+        )
+
+    def keep_call(self, kept: Kept) -> Call:
         text = canonical_json(asdict(kept)) + "\n"
-        self.host.ask("write", path=f"{self.folder}/{RECORD}", text=text, mode=0o600)
+        return {"do": "write", "path": f"{self.folder}/{RECORD}", "text": text, "mode": 0o600}
+
+    def config_call(self, kept: Kept) -> Call:
+        """Has HAProxy's next start give all requests to the slot of the record."""
+        text = render_haproxy(self.workload(kept))
+        return {"do": "write", "path": f"{self.folder}/{CONFIG}", "text": text}
 
     def hold(self) -> None:
         """Be the only one here until the connection ends."""
@@ -173,6 +197,7 @@ class Site:
             haproxy=self.facts.haproxy,
             system=self.facts.units == "system",
             ports=kept.ports,
+            state=kept.state,
             track=track,
         )
 
@@ -191,11 +216,6 @@ class Site:
                 call("daemon-reload"),
             ]
         )
-
-    def write_config(self, kept: Kept) -> None:
-        """Have HAProxy's next start give all requests to the slot of the record."""
-        text = render_haproxy(self.workload(kept))
-        self.host.ask("write", path=f"{self.folder}/{CONFIG}", text=text)
 
     def show(self, *parts: str) -> dict[str, Shown]:
         """What systemd tells of the units of parts."""
@@ -232,8 +252,8 @@ class Site:
             "commands": [self.proxy.command(shares, {})],
         }
 
-    def erase(self) -> None:
-        """Stop all of it and have nothing left, not even what it wrote."""
+    def erase(self, *, captures: bool = True) -> None:
+        """Stop all of it and have nothing left; captured predictions only if they are to go."""
         parts = (PROXY, *SLOTS)
         names = [unit_name(self.stem, part) for part in parts]
         call = self.systemctl_call
@@ -241,7 +261,10 @@ class Site:
             [
                 self.stop_call(*parts),
                 call("disable", *names, refusal=False),
-                *(call("clean", "--what=state", name, refusal=False) for name in names),
+                *(
+                    call("clean", "--what=state", name, refusal=False)
+                    for name in (names if captures else ())
+                ),
                 call("revert", *names, refusal=False),
                 *({"do": "remove", "path": self.unit_path(part)} for part in parts),
                 call("daemon-reload"),

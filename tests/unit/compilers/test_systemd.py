@@ -46,6 +46,7 @@ WORKLOAD = Workload(
     haproxy="/usr/sbin/haproxy",
     system=True,
     ports={"blue": 20001, "green": 20002},
+    state="mlspec-credit_prod_former",
     track=TRACK,
 )
 
@@ -88,6 +89,7 @@ def test_limits_and_sandbox() -> None:
     assert found["DynamicUser"] == found["NoNewPrivileges"] == ["yes"]
     assert found["ProtectSystem"] == ["strict"]
     assert '"MLSPEC_CAPTURE_SAMPLE=0.5"' in found["Environment"]
+    assert found["StateDirectory"] == ["mlspec/mlspec-credit_prod_former-green"]
     of_user = service(replace(WORKLOAD, system=False))
     assert of_user["NoNewPrivileges"] == ["yes"]
     # a user's manager may drop no capabilities, and would not start a unit that asks for it
