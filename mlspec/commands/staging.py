@@ -28,7 +28,13 @@ NAME = "look"
 Runtime = Literal["asgi", "bentoml"]
 QUICK: Runtime = "asgi"
 """The runtime that is built and started soonest."""
-TO_LOOK = {"auth": None, "capture": None, "explain": None, "limits": RequestLimits()}
+TO_LOOK = {
+    "auth": None,
+    "capture": None,
+    "explain": None,
+    "limits": RequestLimits(),
+    "telemetry": None,
+}
 """What a deployment asks of its clients, and keeps of them, is none of a look at the model."""
 UNREGISTERED = 0
 """The version that the worktree's artifact answers as."""

@@ -32,6 +32,8 @@ TESTED = {
     "msgspec": "0.22.0",
     "numpy": "2.4.6",
     "onnxruntime": "1.31.1",
+    "opentelemetry-exporter-otlp-proto-http": "1.45.1",
+    "opentelemetry-sdk": "1.45.1",
     "pandas": "3.1.1",
     "safetensors": "0.8.0",
     "scikit-learn": "1.9.1",
@@ -64,6 +66,7 @@ PACKAGES = {
     "transformers": ("numpy", "torch", "transformers"),
     "xgboost": ("numpy", "xgboost-cpu"),
 }
+TRACING = ("opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk")
 OPTIONAL = {"skops": ("pandas",)}
 """What a service uses if it is there; taken along if the user pins it."""
 OF_THE_USER = ("joblib", "python", "safetensors")
@@ -125,7 +128,9 @@ def compile_bento(
     if converted:
         kind, path, folder = "onnx", converted_path(path), f"{folder}/{CONVERTED}"
     framed = kind == "python" and model.artifact.input == "frame"
-    packages = (*RUNTIMES[deployment.runtime], *PACKAGES[kind], *(("pandas",) if framed else ()))
+    packages = [*RUNTIMES[deployment.runtime], *PACKAGES[kind]]
+    packages += ["pandas"] if framed else []
+    packages += TRACING if deployment.telemetry is not None else []
     pins = _pins(packages, kind, requirements)
     model_file = artifact_name(path)
     mirror = deployment.challenger is not None and deployment.challenger.mode == "shadow"
@@ -146,6 +151,7 @@ def compile_bento(
             max_rows=deployment.limits.rows,
             max_bytes=int(deployment.limits.body),
             explain=deployment.explain,
+            telemetry=deployment.telemetry,
             **_guards(deployment),
             mirror=mirror,
             paired=mirror
@@ -175,7 +181,11 @@ def _guards(deployment: Deployment) -> dict[str, Any]:
     """What stands in front of the service; nothing does unless the spec asks for it."""
     auth, limits = deployment.auth, deployment.limits
     limited = limits.rate is not None or limits.in_flight is not None
-    wanted = {"Door": auth is not None, "Limited": limited}
+    wanted = {
+        "Traced": deployment.telemetry is not None,
+        "Door": auth is not None,
+        "Limited": limited,
+    }
     return {
         "guards": [guard for guard, asked in wanted.items() if asked],
         "open_paths": sorted((*HEALTH, *(OPEN[each] for each in (auth.open if auth else ())))),

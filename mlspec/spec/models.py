@@ -718,6 +718,15 @@ class Explain(Section):
     """Of `permutation`: with another one other rows and orders are tried."""
 
 
+class Telemetry(Section):
+    """A span of each request, for a collector of OpenTelemetry, in the trace of the caller."""
+
+    endpoint: str
+    """Where the collector takes OTLP over HTTP, such as http://127.0.0.1:4318."""
+    sample: float = Field(default=1.0, ge=0, le=1)
+    """The share of requests, from 0 to 1, of callers that have not decided it themselves."""
+
+
 class Query(Section):
     """A number that a Prometheus server tells, and its limit."""
 
@@ -856,6 +865,7 @@ class Deployment(Section):
     """Answer only clients with a token; without it whoever reaches the port."""
     limits: RequestLimits = RequestLimits()
     explain: Explain | None = None
+    telemetry: Telemetry | None = None
     challenger: Challenger | None = None
     """A model that is tried on the same requests; `mlspec compare` tells how both do."""
 

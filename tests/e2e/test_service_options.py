@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import http.server
 import json
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -24,6 +27,7 @@ from tests.e2e.test_local_target import write_columns
 pytestmark = pytest.mark.slow
 PATIENCE = 60.0
 ROW = {"amount": 1.5, "count": 2, "grade": "A", "new": True}
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TOKEN, OTHER = "a-token-of-twenty-and-more", "another-token-that-is-long"
 
 
@@ -96,14 +100,62 @@ def target(tmp_path, free_port):
     target.destroy("sums")
 
 
+@pytest.fixture
+def collector():
+    """Takes spans as a collector of OpenTelemetry does: its address, and the attributes of each."""
+    messages = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    spans = []
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            if self.headers.get("content-encoding") == "gzip":
+                body = gzip.decompress(body)
+            if self.path == "/v1/traces":
+                spans.extend(read_spans(messages.ExportTraceServiceRequest.FromString(body)))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", spans
+    server.shutdown()
+    server.server_close()
+
+
+def read_spans(request):
+    for resource in request.resource_spans:
+        about = {each.key: each.value.string_value for each in resource.resource.attributes}
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                values = {
+                    each.key: getattr(each.value, each.value.WhichOneof("value"))
+                    for each in span.attributes
+                }
+                yield {
+                    **values,
+                    "service": about["service.name"],
+                    "name": span.name,
+                    "trace": span.trace_id.hex(),
+                    "parent": span.parent_span_id.hex(),
+                }
+
+
 def replace_text(path: Path, text: str) -> None:
     (new := path.with_suffix(".new")).write_text(text)
     new.replace(path)
 
 
 @pytest.mark.parametrize("runtime", ["asgi", "bentoml"])
-def test_tokens_and_limits(target, repository, tmp_path, runtime):
-    """Tokens change while it runs; mlspec itself is let in; what is too much is refused."""
+def test_tokens_limits_and_traces(target, repository, tmp_path, runtime, collector):
+    """Tokens change while it runs; mlspec itself is let in; what is too much is refused. All of it
+    is told to a collector."""
+    endpoint, spans = collector
     tokens = tmp_path / "tokens"
     digest = hashlib.sha256(OTHER.encode()).hexdigest()
     tokens.write_text(f"# of two clients\nshop {TOKEN}\nbank sha256:{digest}\n")
@@ -113,6 +165,7 @@ def test_tokens_and_limits(target, repository, tmp_path, runtime):
         runtime,
         auth={"file": str(tokens)},
         limits={"rows": 3, "body": "1KiB", "rate": "10/h"},
+        telemetry={"endpoint": endpoint},
     )
     # The smoke row is answered: mlspec has a token of its own.
     assert target.deploy("sums", release, [ROW]).status == "serving"
@@ -123,7 +176,7 @@ def test_tokens_and_limits(target, repository, tmp_path, runtime):
     for path in ("/metrics", "/schema.json", "/", "/docs.json"):
         assert ask(port, path, ()).status == 401
     for headers in ({}, bearer("x" * 20), {"authorization": f"Basic {TOKEN}"}, bearer("")):
-        answer = ask(port, **headers, x_request_id="mine")
+        answer = ask(port, **headers, x_request_id="mine", traceparent=f"00-{TRACE}-{PARENT}-01")
         assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
         assert answer.content["error"].startswith("request: needs a token")
         assert answer.content["id"] == answer.headers["x-request-id"] == "mine"
@@ -134,6 +187,25 @@ def test_tokens_and_limits(target, repository, tmp_path, runtime):
     answer = ask(port, **bearer(TOKEN))
     assert (answer.status, 1 <= int(answer.headers["retry-after"]) <= 360) == (429, True)
     assert "more requests than" in answer.content["error"]
+
+    def find_span(identity):
+        return next((each for each in spans if each.get("mlspec.prediction_id") == identity), None)
+
+    deadline = time.monotonic() + PATIENCE
+    while not (find_span("mine") and find_span("smoke")):
+        assert time.monotonic() < deadline, spans
+        time.sleep(0.1)
+    expected = {
+        "name": "POST /predict",
+        "service": "sums",
+        "mlspec.model": "m",
+        "mlspec.version": 1,
+        "http.response.status_code": 200,
+    }
+    assert expected.items() <= find_span("smoke").items()
+    refused = find_span("mine")
+    assert (refused["trace"], refused["parent"]) == (TRACE, PARENT)
+    assert refused["http.response.status_code"] == 401
 
     replace_text(tokens, f"bank {OTHER}\n")
     deadline = time.monotonic() + PATIENCE

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from mlspec.spec.models import AUTH_KEYS, Auth, Deployment, Explain, Spec, Target
+from mlspec.spec.checks.values import check_url
+from mlspec.spec.models import AUTH_KEYS, Auth, Deployment, Explain, Spec, Target, Telemetry
 from mlspec.spec.show import show
 from mlspec.spec.tree import Path, Problem
 
@@ -23,6 +24,18 @@ def check(spec: Spec) -> Iterator[Problem]:
             yield from _auth(deployment, deployment.auth, on, ("deployments", name, "auth"))
         if deployment.explain is not None:
             yield from _explain(deployment.explain, ("deployments", name, "explain"))
+        if deployment.telemetry is not None:
+            yield from _telemetry(deployment.telemetry, on, ("deployments", name, "telemetry"))
+
+
+def _telemetry(telemetry: Telemetry, on: dict[str, Target], at: Path) -> Iterator[Problem]:
+    hint = "leave them out: a collector beside the service wants none, and adds those of others"
+    yield from check_url(telemetry.endpoint, (*at, "endpoint"), ("http", "https"), hint=hint)
+    for name, target in on.items():
+        if target.kind == "kubernetes" and not target.network.outgoing:
+            message = f"services on target `{name}` may not call others, so no trace leaves them"
+            hint = f"write `targets.{name}.network: {{outgoing: true}}`, or remove this"
+            yield Problem("MLS096", at, message, hint, on_key=True)
 
 
 def _explain(explain: Explain, at: Path) -> Iterator[Problem]:

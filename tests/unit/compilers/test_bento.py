@@ -15,11 +15,15 @@ from mlspec.errors import MlspecError
 from mlspec.plan import Consequence
 from mlspec.spec.models import (
     Artifact,
+    Auth,
     Deployment,
+    Explain,
     Model,
+    RequestLimits,
     ServiceMetrics,
     ServiceResources,
     Stage,
+    Telemetry,
 )
 
 STAGES = {"train": Stage(command="python train.py")}
@@ -224,3 +228,29 @@ def test_an_artifact_is_never_called_like_what_lies_beside_it():
     )
     text = next(file.text for file in files if file.path.endswith("bentofile.yaml"))
     assert yaml.safe_load(text)["include"][2:] == ["model/model.json", "model/artifact.json"]
+
+
+@pytest.mark.parametrize("runtime", ["asgi", "bentoml"])
+def test_what_is_not_asked_for_is_not_in_the_service(runtime):
+    words = ("Door", "Limited", "Traced", "opentelemetry", "explanations", "def guard")
+    plain = make_files(runtime=runtime)
+    text = plain["service.py"].text
+    assert not [word for word in words if word in text]
+    asked = make_files(
+        runtime=runtime,
+        auth=Auth(file="/etc/tokens"),
+        limits=RequestLimits(in_flight=4),
+        telemetry=Telemetry(endpoint="http://127.0.0.1:4318/"),
+        explain=Explain(method="permutation", background="rows.csv"),
+    )
+    text = asked["service.py"].text
+    assert all(word in text for word in words)
+    assert '"http://127.0.0.1:4318/v1/traces"' in text
+    assert "return Traced(Door(Limited(app)))" in text
+    before, after = (set(each["requirements.txt"].text.splitlines()) for each in (plain, asked))
+    assert {line.partition("==")[0] for line in after - before} == {
+        "opentelemetry-exporter-otlp-proto-http",
+        "opentelemetry-sdk",
+    }
+    if runtime == "bentoml":
+        assert "code/**" in yaml.safe_load(asked["bentofile.yaml"].text)["include"]
