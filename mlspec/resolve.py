@@ -467,10 +467,6 @@ class Resolver:
         if explain is None or artifact is None:
             return {}
         address, field = f"deployment.{name}", "explain.method"
-        if artifact.format == "http":
-            said = "a model that answers elsewhere is explained there"
-            self.problem("MLS608", said, address, "explain", "remove `explain`")
-            return {}
         if artifact.passes is not None:
             said = "a model that answers elsewhere is not asked over and over to explain one answer"
             self.problem("MLS608", said, address, field, "remove `explain`")
