@@ -545,6 +545,41 @@ def show(
 
 
 @app.command()
+def compare(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="That of the champion.")],
+    captures: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="Look there too, as for captures of another machine."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What was right: CSV or lines of JSON, by `id`."),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="accuracy, absolute_error or squared_error; else as predictions are."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a deployment with its challenger, by what both answered.
+
+    A shadow is compared request by request; one that answers clients by what each was asked in the
+    same time. With labels also by which of both was right.
+    """
+    from mlspec.commands.compare import CompareOptions
+    from mlspec.commands.compare import compare as command
+
+    options = CompareOptions(
+        folders=tuple(context.obj / folder for folder in captures or ()),
+        labels=context.obj / labels if labels else None,
+        metric=metric,
+        as_json=as_json,
+    )
+    raise typer.Exit(command(context.obj, _console(), name, options))
+
+
+@app.command()
 def trace(
     context: typer.Context,
     identity: Annotated[

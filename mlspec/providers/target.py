@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from mlspec.rollouts.counts import Counts
     from mlspec.rollouts.driver import Trial
 
 
@@ -95,6 +96,14 @@ class Target(Protocol):
 
     def logs(self, deployment: str) -> tuple[Path, ...]:
         """Its log files, the newest last."""
+
+
+@runtime_checkable
+class MeasuredTarget(Protocol):
+    """One that tells what a deployment has counted."""
+
+    def counts(self, deployment: str) -> Counts | None:
+        """Since its release began; nothing if it does not say."""
 
 
 @runtime_checkable

@@ -51,6 +51,17 @@ class Counts:
         """How often each class, or each range of values, was predicted."""
         return self.classes or {f"<= {bound:g}": count for bound, count in self.values.items()}
 
+    def latency(self, quantile: float) -> float | None:
+        """The bound, in seconds, within which that share was answered; none of no requests."""
+        left = quantile * sum(self.seconds.values())
+        if left <= 0:
+            return None
+        for bound in sorted(self.seconds):
+            left -= self.seconds[bound]
+            if left <= 1e-9:
+                return bound
+        return math.inf
+
     def since(self, before: Counts) -> Counts:
         """What came after `before`. A count that fell was begun anew: all of it came after."""
         return Counts(

@@ -162,7 +162,7 @@ def _error_rate(limit: float, champion: Counts, candidate: Counts) -> Finding:
 def _latency(quantile: float, limit: float, champion: Counts, candidate: Counts) -> Finding:
     total, allowed = sum(candidate.seconds.values()), 1 - quantile
     surely, perhaps = _slower(candidate.seconds, limit)
-    value = _quantile(candidate.seconds, quantile)
+    value = candidate.latency(quantile)
     interval = Interval(share_interval(surely, total).low, share_interval(perhaps, total).high)
     result = _held(interval, allowed, total)
     others = share_interval(_slower(champion.seconds, limit)[0], sum(champion.seconds.values()))
@@ -185,7 +185,7 @@ def _latency(quantile: float, limit: float, champion: Counts, candidate: Counts)
         total,
         value,
         limit,
-        _quantile(champion.seconds, quantile),
+        champion.latency(quantile),
         shared=others.low > allowed,
     )
 
@@ -197,18 +197,6 @@ def _slower(buckets: Mapping[float, int], limit: float) -> tuple[int, int]:
     surely = sum(count for upper, count in buckets.items() if upper > above)
     perhaps = sum(count for upper, count in buckets.items() if upper > below)
     return surely, perhaps
-
-
-def _quantile(buckets: Mapping[float, int], quantile: float) -> float | None:
-    """The bound below which that share of a histogram lies; none of an empty one."""
-    left = quantile * sum(buckets.values())
-    if left <= 0:
-        return None
-    for bound in sorted(buckets):
-        left -= buckets[bound]
-        if left <= 1e-9:
-            return bound
-    return math.inf
 
 
 def _drift(limit: float, champion: Counts, candidate: Counts) -> Finding:

@@ -108,6 +108,8 @@ def test_a_shadow_of_a_local_deployment(make_project):
     answered = captured(project, "loans-challenger")
     assert all(answered[each] == pytest.approx(2 * (wanted[each] - 45)) for each in wanted)
 
+    compare_both(project, wanted)
+
     # a new version of the challenger leaves the champion alone
     before = state_of(project, "loans")
     project.edit("factor: 2", "factor: 3")
@@ -144,6 +146,28 @@ def test_a_shadow_of_a_local_deployment(make_project):
     project.apply("--allow-delete")
     assert not (project.root / ".mlspec/run/loans-challenger@local").exists()
     assert ask(project, "alone")[0] == "loans"
+
+
+def compare_both(project, incomes):
+    found = project.json("compare", "loans")
+    assert found["pairs"] == len(incomes)
+    assert found["challenger"]["model"] == "steep"
+    for side in ("champion", "challenger"):
+        assert found[side]["requests"] == len(incomes) + 1, "and the smoke row"
+        assert found[side]["captured"] == len(incomes)
+    findings = {each["name"]: each for each in found["findings"]}
+    wanted = sum(income - 45 for income in incomes.values()) / len(incomes)
+    assert findings["prediction"]["difference"] == pytest.approx(wanted, rel=1e-4)
+    assert findings["error_rate"]["difference"] == 0
+    lines = [f"{identity},{2 * (income - 45)}" for identity, income in incomes.items()]
+    project.write("labels.csv", "\n".join(["id,label", *lines, "unknown,1"]))
+    told = project.mlspec("compare", "loans", "--labels", "labels.csv").stdout
+    assert f"absolute_error 0 against {wanted:g}" in told
+    (project.root / "labels.csv").unlink()
+    refused = project.mlspec("compare", "loans", "--labels", "labels.csv", code=1).stderr
+    assert "labels.csv can not be read" in refused
+    refused = project.mlspec("compare", "loans-challenger", code=1).stderr
+    assert "name its champion" in refused
 
 
 @needs_haproxy

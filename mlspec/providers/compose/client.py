@@ -21,7 +21,7 @@ from mlspec.compilers.haproxy import GRACE_SECONDS
 from mlspec.errors import MlspecError, RolledBack
 from mlspec.providers.compose.engine import Engine
 from mlspec.providers.compose.observe import observe_site
-from mlspec.providers.compose.site import Kept, Site, label_of
+from mlspec.providers.compose.site import Kept, Site, label_of, part_of
 from mlspec.providers.compose.slots import (
     await_up,
     bring_up,
@@ -32,11 +32,12 @@ from mlspec.providers.compose.slots import (
     take,
     weigh,
 )
-from mlspec.providers.compose.trial import Looker
+from mlspec.providers.compose.trial import Looker, read_counts
 from mlspec.providers.images.build import image_of
 from mlspec.providers.secrets import find_secret
 from mlspec.providers.slots import SlotTrial, other_slot, trying
 from mlspec.providers.target import Release, Running
+from mlspec.rollouts.counts import Counts
 
 LOG_LINES = 2000
 
@@ -127,6 +128,14 @@ class ComposeTarget:
         if kept is not None:
             self.engine.forget("volume", kept.volume)
         shutil.rmtree(site.folder, ignore_errors=True)
+
+    def counts(self, deployment: str) -> Counts | None:
+        site = self._site(deployment)
+        kept = site.kept()
+        if kept is None:
+            return None
+        own = [each for each in site.live().values() if part_of(each) == kept.slot]
+        return read_counts(self.engine, own)
 
     def logs(self, deployment: str) -> tuple[Path, ...]:
         """What its containers said lately, fetched into files."""

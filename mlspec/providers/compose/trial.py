@@ -5,7 +5,7 @@ What both count is read from the metrics of each container, from its inside.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -31,16 +31,18 @@ class Looker:
     def look(self) -> Look:
         found = self.engine.containers(self.labels)
         champion, candidate = (_of(slot, found) for slot in self.slots)
-        return Look(self._counts(champion), self._counts(candidate), _trouble(candidate))
+        before, after = (read_counts(self.engine, each) for each in (champion, candidate))
+        return Look(before, after, _trouble(candidate))
 
-    def _counts(self, containers: list[Mapping[str, Any]]) -> Counts | None:
-        """What containers have counted together; nothing if none of them says."""
-        texts: list[str] = []
-        for each in containers:
-            call = ("exec", str(each["Id"]), PYTHON, "-c", METRICS_CODE)
-            with suppress(Refused):
-                texts.append(self.engine.run(*call, seconds=METRICS_SECONDS))
-        return parse_counts("\n".join(texts)) if texts else None
+
+def read_counts(engine: Engine, containers: Iterable[Mapping[str, Any]]) -> Counts | None:
+    """What containers have counted together; nothing if none of them says."""
+    texts: list[str] = []
+    for each in containers:
+        call = ("exec", str(each["Id"]), PYTHON, "-c", METRICS_CODE)
+        with suppress(Refused):
+            texts.append(engine.run(*call, seconds=METRICS_SECONDS))
+    return parse_counts("\n".join(texts)) if texts else None
 
 
 def _trouble(candidate: list[Mapping[str, Any]]) -> str:

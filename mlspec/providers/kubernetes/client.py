@@ -41,8 +41,9 @@ from mlspec.providers.kubernetes.kept import (
 )
 from mlspec.providers.kubernetes.kubectl import Kubectl, Refused
 from mlspec.providers.kubernetes.smoke import check_smoke
-from mlspec.providers.kubernetes.trial import KubernetesTrial, needs_gateway
+from mlspec.providers.kubernetes.trial import KubernetesTrial, needs_gateway, read_counts
 from mlspec.providers.target import Release, Running
+from mlspec.rollouts.counts import Counts
 from mlspec.spec.models import challenger_name
 
 KINDS = (
@@ -268,6 +269,10 @@ class KubernetesTarget:
                 self.kubectl.delete(plural, deployment)
         labels = self._labels(deployment)
         self.kubectl.delete(f"{self.kinds},configmaps", f"--selector={labels}")
+
+    def counts(self, deployment: str) -> Counts | None:
+        pods = f"{self._labels(deployment)},{TRACK}={STABLE}"
+        return read_counts(self.kubectl, pods, CONTAINER)
 
     def logs(self, deployment: str) -> tuple[Path, ...]:
         """What its pods said lately, fetched into a file."""

@@ -36,7 +36,11 @@ class KubernetesTrial:
         self.give(share)
 
     def read(self) -> Reading:
-        self._told.take(self._counts(self.stable), self._counts(self.candidate))
+        counts = (
+            read_counts(self.kubectl, each, self.container)
+            for each in (self.stable, self.candidate)
+        )
+        self._told.take(*counts)
         return Reading(self._told.champion, self._told.candidate, self._trouble())
 
     def promote(self) -> None:
@@ -44,18 +48,6 @@ class KubernetesTrial:
 
     def abort(self) -> None:
         self.leave()
-
-    def _counts(self, pods: str) -> Counts | None:
-        """What these pods have counted together; nothing if none of them says."""
-        texts = list(self._texts(pods))
-        return parse_counts("\n".join(texts)) if texts else None
-
-    def _texts(self, pods: str) -> Iterator[str]:
-        for each in self.kubectl.get("pods", f"--selector={pods}"):
-            pod, container = str(each["metadata"]["name"]), f"--container={self.container}"
-            with suppress(Refused):
-                call = ("exec", pod, container, "--", PYTHON, "-c", METRICS_CODE)
-                yield self.kubectl.run(*call, seconds=METRICS_SECONDS)
 
     def _trouble(self) -> str:
         pods = self.kubectl.get("pods", f"--selector={self.candidate}")
@@ -65,6 +57,19 @@ class KubernetesTrial:
         if restarts := sum(int(state.get("restartCount") or 0) for state in states):
             return f"its pods began anew {restarts} times"
         return self._told.trouble
+
+
+def read_counts(kubectl: Kubectl, pods: str, container: str) -> Counts | None:
+    """What the pods of a selector have counted together; nothing if none of them says."""
+    texts = list(_texts(kubectl, pods, container))
+    return parse_counts("\n".join(texts)) if texts else None
+
+
+def _texts(kubectl: Kubectl, pods: str, container: str) -> Iterator[str]:
+    for each in kubectl.get("pods", f"--selector={pods}"):
+        call = ("exec", str(each["metadata"]["name"]), f"--container={container}")
+        with suppress(Refused):
+            yield kubectl.run(*call, "--", PYTHON, "-c", METRICS_CODE, seconds=METRICS_SECONDS)
 
 
 def needs_gateway(where: str) -> MlspecError:

@@ -1,20 +1,21 @@
-"""Finds a prediction in what deployments captured: files of lines of JSON, of up to a GiB together.
+"""Finds predictions in what deployments captured: files of lines of JSON, of up to a GiB together.
 
-The files are looked through for the id as it stands in a line, and only lines that have it are
-parsed.
+For one prediction the files are looked through for its id as it stands in a line, and only lines
+that have it are parsed.
 """
 
 from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlspec.providers.local.rundir import CAPTURE, list_runs
+from mlspec.rollouts.comparison import Predicted
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,29 @@ def find_captured(source: str, paths: Iterable[Path], identity: str) -> Iterator
                 line = json.loads(data)
                 if isinstance(line, dict) and line.get("id") == identity:
                     yield Captured(source, path, line)
+
+
+def read_predictions(
+    paths: Iterable[Path], versions: Container[tuple[str, int]]
+) -> Iterator[tuple[tuple[str, int], Predicted]]:
+    """The predictions of these versions (model and number), each with its version.
+
+    A line is of a row, or of a request with all its rows.
+    """
+    for path in paths:
+        with suppress(OSError), path.open("rb") as file:  # the oldest are taken away
+            for data in file:
+                with suppress(ValueError, KeyError, TypeError):  # or a line cut at its end
+                    line = json.loads(data)
+                    answer = line.get("answer", line)
+                    version = answer["model"], answer.get("version", answer.get("model_version"))
+                    if version not in versions:
+                        continue
+                    rows = answer.get("predictions") or [answer["output"]["prediction"]]
+                    for number, value in enumerate(rows, start=answer.get("row", 0)):
+                        if isinstance(value, bool | int | float | str):
+                            key = str(answer["id"]), number
+                            yield version, Predicted(key, value, str(line.get("ts", "")))
 
 
 def _lines_with(path: Path, needle: bytes) -> Iterator[bytes]:

@@ -41,6 +41,7 @@ from mlspec.providers.target import Release, Running
 from mlspec.spec.models import challenger_name
 
 if TYPE_CHECKING:
+    from mlspec.rollouts.counts import Counts
     from mlspec.rollouts.driver import Trial
 
 READY_SECONDS = 60.0
@@ -185,6 +186,15 @@ class LocalTarget:
         if part["shadow"]:
             return {"door": str(door), "copied": part["share"]}
         return {"door": str(door), "rule": challenger_rule(part, deployment)}
+
+    def counts(self, deployment: str) -> Counts | None:
+        from mlspec.providers.local.trial import read_counts
+
+        run_dir = self.run_dir(deployment)
+        state = load_state(run_dir)
+        if state is None or "private" not in state:
+            return None
+        return read_counts(state["private"], own_headers(run_dir))
 
     def stop(self, deployment: str) -> None:
         run_dir = self.run_dir(deployment)

@@ -284,4 +284,5 @@ class Group:
             "ready": self.ready,
             "restarts": self.restarts,
             "log": str(self.log_file),
+            "private": str(self.private),
         }

@@ -53,7 +53,7 @@ class LocalTrial:
                 hint="see the log of the supervisor: `mlspec logs --all`",
             )
         both = (watched["champion"], watched["candidate"])
-        self._told.take(*(_read_counts(private, self._headers) for private in both))
+        self._told.take(*(read_counts(private, self._headers) for private in both))
         champion, candidate = self._told.champion, self._told.candidate
         if self._captures is not None:
             self._captures.look()
@@ -76,7 +76,7 @@ class LocalTrial:
         self._ask(do="discard")
 
 
-def _read_counts(private: str, headers: Mapping[str, str]) -> Counts | None:
+def read_counts(private: str, headers: Mapping[str, str]) -> Counts | None:
     """What a service has counted; nothing if it does not say."""
     connection = PrivateConnection(private, METRICS_SECONDS)
     try:

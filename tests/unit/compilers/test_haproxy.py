@@ -58,15 +58,11 @@ def proxied(tmp_path):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        text = render_haproxy("blue", rule)
-        # no names are resolved here: the same with addresses
-        text = re.sub(r"resolvers network\n(    .*\n)+", "", text)
-        text = text.replace(" resolvers network resolve-prefer ipv4 init-addr none", "")
-        text = re.sub(r"    server-template green .*\n", "", text)
-        text = re.sub(
-            r"server-template blue \d+ blue:3000", f"server a 127.0.0.1:{champion.port}", text
-        )
-        text = text.replace("challenger:3000", f"127.0.0.1:{challenger.port}")
+        text = render_haproxy("blue", 1, rule)
+        # the same with addresses, where it has sockets of containers
+        text = re.sub(r"    server (?!blue1 |challenger ).*\n", "", text)
+        text = text.replace("unix@/sockets/blue-1.sock", f"127.0.0.1:{champion.port}")
+        text = text.replace("unix@/sockets/challenger.sock", f"127.0.0.1:{challenger.port}")
         text = text.replace("bind :3000", f"bind 127.0.0.1:{port}")
         text = re.sub(r"    stats socket .*\n", "", text)
         (tmp_path / "haproxy.cfg").write_text(text)
@@ -135,7 +131,9 @@ def test_deployments_choose_their_own_callers():
 
 
 def test_what_a_container_is_given_is_understood(tmp_path):
-    (tmp_path / "haproxy.cfg").write_text(render_haproxy("blue", challenger_rule(PART, "churn")))
+    (tmp_path / "haproxy.cfg").write_text(
+        render_haproxy("blue", 1, challenger_rule(PART, "churn"), challenges=True)
+    )
     done = subprocess.run(
         [PROGRAM, "-c", "-f", "haproxy.cfg"], cwd=tmp_path, capture_output=True, check=False
     )
