@@ -87,7 +87,8 @@ def _describe(project: Project, found: Sequence[Captured]) -> Iterator[dict[str,
             "file": _shown_path(project.root, path),
             "time": moment,
             "rows": [
-                {key: row[key] for key in ("row", "inputs", "output") if key in row} for row in rows
+                {key: row[key] for key in ("row", "inputs", "redacted", "output") if key in row}
+                for row in rows
             ],
             "model": model or "unknown",
             "version": number,

@@ -151,6 +151,7 @@ def compile_bento(
             max_rows=deployment.limits.rows,
             max_bytes=int(deployment.limits.body),
             explain=deployment.explain,
+            sensitive=sorted(set(model.sensitive)),
             telemetry=deployment.telemetry,
             **_guards(deployment),
             mirror=mirror,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mlspec.atomic import make_own_folder
 from mlspec.errors import MlspecError, RolledBack, Undecided
@@ -22,6 +24,7 @@ from mlspec.providers.target import Running
 from mlspec.providers.targets import target_of, target_where
 from mlspec.resources import DeploymentResource
 from mlspec.rollouts.board import Board
+from mlspec.spec.suggest import did_you_mean
 
 PLACE = (
     *("kind", "context", "namespace", "gitops", "engine"),
@@ -104,6 +107,7 @@ def _deploy(
             hint="give the model an `artifact` and apply again",
         )
     served = choose_served(resource, version)
+    check_sensitive(resource, served.signature or {}, context)
     release = stage_release(
         context.root,
         context.root / served.folder,
@@ -122,6 +126,21 @@ def _deploy(
     )
     target = target_of(context.root, resource)
     return rollouts.deploy(step, resource, replace(release, token=context.token), target, context)
+
+
+def check_sensitive(
+    resource: DeploymentResource, signature: Mapping[str, Any], context: Context
+) -> None:
+    """Refuse a name that would keep nothing secret; of a pinned version it may be a later one."""
+    sensitive = context.desired.spec.models[resource.deployment.model].sensitive
+    columns = [column["name"] for column in signature.get("columns", ())]
+    for name in sensitive if resource.pinned is None else ():
+        if name not in columns:
+            model = resource.deployment.model
+            raise MlspecError(
+                f"model.{model}: `sensitive` names {name}, and the model has no such column",
+                hint=did_you_mean(name, columns) or f"its columns: {', '.join(columns)}",
+            )
 
 
 def _bytes_of(file: File, context: Context) -> Path:

@@ -436,6 +436,8 @@ class Model(Section):
     """The file that is registered and served."""
     serve: Serve = Serve()
     """What runs it in services."""
+    sensitive: tuple[str, ...] = ()
+    """Columns whose values no deployment writes to its captures, such as [income]."""
     gates: Mapping[str, Gate] = Field(default_factory=dict)
     """What a candidate must answer well, by name."""
     card: Card | None = None

@@ -19,8 +19,10 @@ import pytest
 from mlspec.compilers.bento import compile_bento
 from mlspec.errors import MlspecError, RolledBack
 from mlspec.formats import inspect_artifact
+from mlspec.providers.local.captures import capture_files, find_captured
 from mlspec.providers.local.client import LocalTarget
 from mlspec.providers.local.release import stage_release
+from mlspec.providers.local.rundir import CAPTURE
 from mlspec.spec.models import Artifact, Deployment, Model, Stage
 from tests.e2e.test_local_target import write_columns
 
@@ -57,11 +59,13 @@ def bearer(token):
     return {"authorization": f"Bearer {token}"}
 
 
-def stage(root, artifact, runtime="asgi", settings=(), **asked):
+def stage(root, artifact, runtime="asgi", settings=(), sensitive=(), **asked):
     """A release of a deployment that asks something of its service."""
     kind = artifact.suffix[1:]
     model = Model(
-        stages={"train": Stage(command="true")}, artifact=Artifact(path=artifact.name, format=kind)
+        stages={"train": Stage(command="true")},
+        artifact=Artifact(path=artifact.name, format=kind),
+        sensitive=tuple(sensitive),
     )
     given = {"model": "m", "targets": ["here"], "runtime": runtime, **asked}
     deployment = Deployment.model_validate_json(json.dumps(given))
@@ -220,17 +224,22 @@ def test_tokens_limits_and_traces(target, repository, tmp_path, runtime, collect
     assert not [word for word in (TOKEN, OTHER, "Traceback") if word in logs]
 
 
-def test_sizes_that_the_spec_says(target, repository):
+def test_sizes_that_the_spec_says_and_columns_that_are_not_written(target, repository):
     limits = {"rows": 2, "body": "1KiB", "in_flight": 4, "rate": "2/s"}
     # The third smoke row is told to come later, and does.
-    target.deploy("sums", stage(repository, repository / "m.onnx", limits=limits), [ROW] * 3)
+    kept = {"sensitive": ["grade", "new"], "settings": {"capture": {"sample": 1.0}}}
+    release = stage(repository, repository / "m.onnx", limits=limits, **kept)
+    target.deploy("sums", release, [ROW] * 3)
 
     def ask_patiently(*arguments, **options):
         while (answer := ask(*arguments, **options)).status == 429:
             time.sleep(float(answer.headers["retry-after"]))
         return answer
 
-    assert ask_patiently(target.port, rows=[ROW] * 2).status == 200
+    secret = "nobody's business"
+    row = {**ROW, "grade": secret}
+    assert ask_patiently(target.port, rows=[row] * 2, x_request_id="two").status == 200
+    assert ask_patiently(target.port, rows=[row], x_request_id="one").status == 200
     answer = ask_patiently(target.port, rows=[ROW] * 3)
     assert (answer.status, answer.content["error"]) == (
         422,
@@ -238,6 +247,19 @@ def test_sizes_that_the_spec_says(target, repository):
     )
     answer = ask_patiently(target.port, rows=[{**ROW, "grade": "A" * 1024}])
     assert (answer.status, answer.content["error"]) == (413, "request: is larger than 1024 bytes")
+
+    run_dir = target.run_dir("sums")
+    target.stop("sums")
+    found = [
+        captured.line
+        for identity in ("one", "two")
+        for captured in find_captured("here", capture_files(run_dir / CAPTURE), identity)
+    ]
+    assert [(each["inputs"], each["redacted"]) for each in found] == [
+        ({"amount": 1.5, "count": 2}, ["grade", "new"])
+    ] * 3
+    files = [path for path in run_dir.rglob("*") if path.is_file()]
+    assert not [path for path in files if secret in path.read_text(errors="replace")]
 
 
 def test_a_service_without_its_tokens_does_not_serve(target, repository, tmp_path):

@@ -36,6 +36,12 @@ def check_model(name: str, model: Model) -> Iterator[Problem]:
     """A key that the format does not have, or one that it lacks."""
     if model.artifact is None:
         return
+    columns = model.artifact.columns
+    for index, column in enumerate(model.sensitive if columns else ()):
+        if column not in columns:
+            message = f"the artifact has no column {show(column)}"
+            hint = did_you_mean(column, columns) or known_words(columns)
+            yield Problem("MLS112", ("models", name, "sensitive", index), message, hint)
     artifact, at = model.artifact, ("models", name, "artifact")
     given = artifact.model_fields_set
     for key, formats in _OWN.items():
