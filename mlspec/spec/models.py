@@ -886,11 +886,11 @@ class Challenging(Deployment):
         if terms is None:
             return None
         pin = {} if terms.version is None else dict.fromkeys(champion.targets, terms.version)
-        own = ("targets", "owner", "tags", "runtime", "resources", "metrics", "smoke", "capture")
-        kept = {key: getattr(champion, key) for key in (*own, "auth", "limits")}
-        if terms.mode == "shadow":  # what the champion let in may come in
+        other = ("model", "pin", "description", "rollout", "challenger")
+        kept = {key: getattr(champion, key) for key in Deployment.model_fields if key not in other}
+        if terms.mode == "shadow":  # what the champion let in may come in, and nobody asks why
             free = {"rate": None, "in_flight": None}
-            kept["limits"] = champion.limits.model_copy(update=free)
+            kept |= {"limits": champion.limits.model_copy(update=free), "explain": None}
         return cls(model=terms.model, pin=pin, champion=name, terms=terms, **kept)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 import time
 import urllib.request
 from collections import Counter
@@ -203,3 +204,51 @@ def test_a_challenger_that_answers_clients(make_project):
     assert Counter(
         ask(project, "any", **{"x-customer": str(number)})[0] for number in range(50)
     ) == {"loans": 50}
+
+
+@needs_haproxy
+@pytest.mark.thorough
+def test_a_rollout_beside_a_shadow(make_project):
+    """Both releases of the champion send copies, and the shadow goes on as it is."""
+    project = make_project()
+    challenge(project)
+    project.apply()
+    project.commit("Record what was applied")
+    rollout = "    rollout: {strategy: canary, steps: [50%], bake: 1s, min_requests: 20}\n"
+    project.write("mlspec.yaml", project.read() + rollout)
+    project.edit("threshold: 45", "threshold: 45.1")
+    project.commit("Better, in steps")
+    before, asked, failed = state_of(project, "loans-challenger"), [], []
+    done = threading.Event()
+
+    def keep_asking():
+        while not done.is_set():
+            try:
+                ask(project, f"asked-{len(asked)}")
+                asked.append(f"asked-{len(asked)}")
+            except OSError as error:
+                failed.append(error)
+            time.sleep(0.01)
+
+    client = threading.Thread(target=keep_asking)
+    client.start()
+    try:
+        project.apply()
+    finally:
+        done.set()
+        client.join()
+    assert not failed
+    assert state_of(project, "loans")["version"] == 2
+    assert state_of(project, "loans-challenger")["ready"] == before["ready"]
+    folder = project.root / ".mlspec/run/loans@local/capture"
+    versions = {
+        json.loads(line)["model_version"] for file in folder.glob("*.jsonl") for line in file.open()
+    }
+    assert versions == {1, 2}
+    # copies that wait in a process that ends are lost; of all others there are answers
+    wait_for(
+        lambda: len(captured(project, "loans-challenger").keys() & set(asked)) > len(asked) / 2
+    )
+    last = f"asked-{len(asked) + 1}"
+    ask(project, last)
+    wait_for(lambda: last in captured(project, "loans-challenger"))
