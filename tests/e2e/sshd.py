@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from mlspec.providers.ssh.client import environment_name
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
 START_SECONDS = 30.0
+REAL = "MLSPEC_TEST_SYSTEMD" in os.environ
+"""Whether systemd is real: in a namespace of mounts, as `test_ssh.py` makes one."""
 SYSTEMD = Path(__file__).with_name("standin_systemd.py")
 VERSION = "{}.{}".format(*sys.version_info[:2])
 
@@ -69,9 +71,10 @@ class Server:
 def run_server(port: int) -> Iterator[Server]:
     """One with HAProxy, and what stands in for systemd."""
     # a short one, as a socket's path must be
-    with tempfile.TemporaryDirectory(prefix="mlspec-host-") as folder:
+    # and with a real systemd, where services have another /tmp, none in /tmp
+    with tempfile.TemporaryDirectory(prefix="mlspec-host-", dir="/run" if REAL else None) as folder:
         server = _make_server(Path(folder), port)
-        with server.running():
+        with server.running(), _real_systemd(server) if REAL else nullcontext():
             yield server
 
 
@@ -86,11 +89,47 @@ def lend_environment(own: Path, requirements: str) -> None:
     packages.write_text("\n".join(site.getsitepackages()))
 
 
+@contextmanager
+def _real_systemd(server: Server) -> Iterator[None]:
+    """The manager of a user, with a journal."""
+    bus = f"unix:path={server.environment['XDG_RUNTIME_DIR']}/bus"
+    environment = {**server.environment, "DBUS_SESSION_BUS_ADDRESS": bus}
+    # the group in which a journal looks for the units of a user
+    tops = ("/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup")
+    top = next(each for each in tops if Path(each).is_dir())
+    group = Path(top, f"user.slice/user-{os.getuid()}.slice/user@{os.getuid()}.service")
+    group.mkdir(parents=True, exist_ok=True)
+    join = f'echo $$ > "{group}/cgroup.procs"; exec "$@"'
+    commands = (
+        ["/lib/systemd/systemd-journald"],
+        ["dbus-daemon", "--session", "--nofork", "--nopidfile", f"--address={bus}"],
+        ["sh", "-c", join, "sh", "/lib/systemd/systemd", "--user", "--unit=basic.target"],
+    )
+    started = [
+        subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        for command in commands
+    ]
+    try:
+        ask = ["systemctl", "--user", "is-system-running"]
+        deadline = time.monotonic() + START_SECONDS
+        while (
+            b"running"
+            not in subprocess.run(ask, env=environment, capture_output=True, check=False).stdout
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        yield
+    finally:
+        for process in reversed(started):
+            process.terminate()
+            process.wait()
+
+
 def _make_server(folder: Path, port: int) -> Server:
     (folder / "home").mkdir()
     (folder / "run").mkdir(mode=0o700)
     (folder / "bin").mkdir()
-    for name in ("systemctl", "journalctl", "loginctl"):
+    for name in ("loginctl",) if REAL else ("systemctl", "journalctl", "loginctl"):
         program = folder / "bin" / name
         program.write_text(f"#!{sys.executable} -IS\n{SYSTEMD.read_text()}")
         program.chmod(0o755)

@@ -40,12 +40,12 @@ def main(program: str, words: list[str]) -> int:
     if program == "loginctl":
         say("Linger=yes")
         return 0
-    assert "--user" in options
     if program == "journalctl":
-        log = OWN / values["--unit"] / "log"
+        log = OWN / values["--user-unit"] / "log"
         lines = log.read_text().splitlines() if log.exists() else ["-- No entries --"]
         say("\n".join(lines[-int(values["--lines"]) :]))
         return 0
+    assert "--user" in options
     if verb == "daemon-reload":
         for path in UNITS.glob("*.service"):
             (OWN / path.name).mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,9 @@
 """A plain host over a real sshd: a release is taken into service, replaced under load, goes back.
 
 HAProxy is real too; systemd is not, as none runs where tests do: `standin_systemd.py` runs what the
-unit files say. Services use the packages of the tests' own environment, put where an environment of
-their requirements would have been built; that one is really built is a thorough test.
+unit files say, and `test_ssh_systemd.py` all of this with the real one. Services use the packages of
+the tests' own environment, put where an environment of their requirements would have been built;
+that one is really built is a thorough test.
 """
 
 from __future__ import annotations
@@ -109,10 +110,11 @@ class Place:
             token=token,
         )
 
-    def systemctl(self, verb: str, unit: str) -> None:
+    def systemctl(self, *words: str) -> None:
         """Do something by hand on the host."""
-        program = [str(self.server.folder / "bin/systemctl"), "--user", verb, unit]
-        subprocess.run(program, env=self.server.environment, check=True)
+        environment = self.server.environment
+        program = str(shutil.which("systemctl", path=environment["PATH"]))
+        subprocess.run([program, "--user", *words], env=environment, check=True)
 
     def cut(self) -> None:
         """End the connections that there are."""
@@ -209,10 +211,11 @@ def test_what_is_not_as_it_was_deployed_is_found_and_mended(place: Place) -> Non
     target = place.target
     target.deploy("loans", place.release(1), [])
     unit = place.units / "mlspec-test_host_loans-blue.service"
-    unit.write_text(unit.read_text().replace("MemoryMax=536870912", "MemoryMax=1073741824"))
     drop_in = place.units / f"{unit.name}.d/more.conf"
     drop_in.parent.mkdir()
     drop_in.write_text("[Service]\nNice=5\n")
+    place.systemctl("daemon-reload")
+    unit.write_text(unit.read_text().replace("MemoryMax=536870912", "MemoryMax=1073741824"))
     config = place.own / "deployments/loans@host/haproxy.cfg"
     config.write_text(config.read_text().replace("timeout queue 10s", "timeout queue 1s"))
     assert target.observe("loans").differs == (

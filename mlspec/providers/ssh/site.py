@@ -290,9 +290,10 @@ class Site:
 
     def log(self, part: str, lines: int) -> str:
         """What a part said last."""
-        manager = ["--user"] if self.facts.units == "user" else ["--system"]
-        words = [f"--unit={unit_name(self.stem, part)}", f"--lines={lines}", "--no-pager"]
-        command = [self.facts.journalctl or "journalctl", *manager, *words, "--output=short-iso"]
+        # not `--user`: what users below 1000 and root say is in the journal of the machine
+        option = "--user-unit" if self.facts.units == "user" else "--unit"
+        words = [f"{option}={unit_name(self.stem, part)}", f"--lines={lines}", "--no-pager"]
+        command = [self.facts.journalctl or "journalctl", *words, "--output=short-iso"]
         told = self.host.ask("run", command=command, refusal=False)
         return str(told["said"])
 
