@@ -1,8 +1,8 @@
 """A plain host over a real sshd: a release is taken into service, replaced under load, goes back.
 
 HAProxy is real too; systemd is not, as none runs where tests do: `standin_systemd.py` runs what the
-unit files say, and `test_ssh_systemd.py` all of this with the real one. Services use the packages of
-the tests' own environment, put where an environment of their requirements would have been built;
+unit files say, and `test_ssh_systemd.py` does all of this with the real one. Services use packages
+of the tests' own environment, put where an environment of their requirements would have been built;
 that one is really built is a thorough test.
 """
 
