@@ -24,6 +24,7 @@ from benchmarks.serving.load import Burst, send
 from benchmarks.serving.model import BATCH, make_models
 from benchmarks.serving.report import ASGI, BENTO, CAPTURING, Batch, Measured, Start, render
 from benchmarks.serving.services import Running
+from benchmarks.serving.turns import Side, compare
 
 RESULTS = Path(__file__).parents[1] / "results"
 LOADS = (1, 16)
@@ -57,7 +58,13 @@ def main() -> int:
         captures = 1.0
         if ASGI in by_name and CAPTURING in by_name:
             off, on = by_name[ASGI], by_name[CAPTURING]
-            captures = _captures(off, on, off.body_file(folder, rows[:1]), 8 * options.rounds)
+            body = json.dumps(off.body(rows[:1])).encode()
+            say("captures")
+            captures = compare(
+                *(Side(each.process, each.url, body) for each in (on, off)),
+                connections=LOADS[-1],
+                rounds=3 * options.rounds,
+            )
         stack.close()
         measured = Measured(
             bursts,
@@ -133,20 +140,6 @@ def _bursts(
                 if number:  # the first warms up
                     found[service.name][connections].append(burst)
     return found
-
-
-def _captures(off: Running, on: Running, body: Path, pairs: int) -> float:
-    """What a capture adds is less than what bursts differ by: many short ones, in pairs, of which
-    either comes first in turn; the ratio of a pair that is in the middle of all."""
-    say(f"captures, {pairs} pairs")
-    ratios = []
-    for number in range(pairs):
-        each = {}
-        for service in (off, on) if number % 2 else (on, off):
-            burst = send(service.url, body, service.process, connections=16, seconds=1)
-            each[service.name] = burst.cpu_each
-        ratios.append(each[on.name] / each[off.name])
-    return median(ratios)
 
 
 def _batches(folder: Path, rows: list[Any], estimators: dict[str, Any], rounds: int) -> list[Batch]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,9 +64,11 @@ def cpu_of(process: int) -> float:
 def _cpu(process: psutil.Process) -> float:
     try:
         times = process.cpu_times()
-    except psutil.NoSuchProcess:  # its parent has it now, among the children it waited for
+        # Linux has a clock for each process, to the nanosecond; the times are in hundredths.
+        own = time.clock_gettime((~process.pid << 3) | 2)
+    except (psutil.NoSuchProcess, OSError):  # its parent has it now, among those it waited for
         return 0.0
-    return sum((times.user, times.system, times.children_user, times.children_system))
+    return own + times.children_user + times.children_system
 
 
 def total_failed(bursts: Iterable[Burst]) -> int:

@@ -251,7 +251,7 @@ def start_mlserver(name: str, model: Path, folder: Path, rows: Rows) -> Running:
     python = peer("mlserver", "mlserver")
     place = folder / f"mlserver-{model.stem}"
     place.mkdir(exist_ok=True)
-    for file in ("common.py", "mlserver_model.py"):
+    for file in ("session.py", "mlserver_model.py"):
         shutil.copy(CONTENDERS / file, place)
     port = free_port()
     settings = {

@@ -1,7 +1,8 @@
 """`mlspec bench DEPLOYMENT`: how fast a deployment that runs answers, and what that costs.
 
 The load comes from a process of its own (:mod:`mlspec.traffic`). Its requests say that they are not
-to be captured; in the metrics of the service they count like others.
+to be captured, with the token of the run folder, which who may not read that folder does not know;
+in the metrics of the service they count like others.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 from mlspec.children import NEUTRAL_FOLDER, make_command, withhold_credentials
 from mlspec.commands.deployment import find_deployment
 from mlspec.errors import MlspecError
-from mlspec.providers.local.rundir import load_state, own_headers, run_folder
+from mlspec.providers.local.rundir import CAPTURE_TOKEN, load_state, own_headers, run_folder
 from mlspec.providers.target import Running
 from mlspec.providers.targets import LOCAL, target_of
 from mlspec.reconcile import Project, open_project
@@ -27,8 +28,6 @@ from mlspec.render.style import escape
 from mlspec.render.waiting import waiting
 from mlspec.resources import DeploymentResource
 
-UNCAPTURED = {"x-mlspec-capture": "no"}
-"""The service does not capture a request that says so."""
 WARM_UP = 1.0
 MORE_SECONDS = 90.0
 COLUMNS = (
@@ -73,7 +72,10 @@ def bench(start: Path, console: Console, name: str, options: BenchOptions) -> in
             )
         rows = _rows(project, resource, running)
         processes = _processes(project.root, resource)
-        headers = UNCAPTURED | _admission(project.root, resource, options.token_env)
+        spared = _uncaptured(project.root, resource)
+        if resource.deployment.capture and not spared:
+            console.note(f"{resource.address} captures requests of this measurement like others.")
+        headers = spared | _admission(project.root, resource, options.token_env)
     body = json.dumps({"rows": [rows[each % len(rows)] for each in range(options.rows)]})
     measured = []
     for connections in steps:
@@ -147,6 +149,15 @@ def _admission(root: Path, resource: DeploymentResource, variable: str | None) -
             hint="--token-env takes the name of one that has",
         )
     return {"authorization": f"Bearer {token}"}
+
+
+def _uncaptured(root: Path, resource: DeploymentResource) -> dict[str, str]:
+    """What keeps a request from being captured; nothing where no token is at hand."""
+    try:
+        token = (run_folder(root, resource.name, resource.target) / CAPTURE_TOKEN).read_text()
+    except OSError:
+        return {}
+    return {"x-mlspec-capture": f"no {token}"}
 
 
 def _measure(

@@ -7,13 +7,15 @@ where the first predictions of the champion have equal shares.
 
 from __future__ import annotations
 
-import json
 import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from statistics import quantiles
+
+from mlspec.captures import read_rows
 
 MOST_BYTES = 4 * 2**20
 """Read of each file at one look; of one that grows faster the newest part."""
@@ -70,12 +72,11 @@ class Captures:
             return
         whole = data.rfind(b"\n") + 1
         self._read[path] = begin + whole
-        for line in data[:whole].splitlines():
+        for row in chain.from_iterable(map(read_rows, data[:whole].split(b"\n"))):
             try:
-                found = json.loads(line)
-                version, value = found["model_version"], found["output"]["prediction"]
+                version, value = row["model_version"], row["output"]["prediction"]
                 number = float(value) if type(value) in (int, float) else math.nan
-            except (ValueError, KeyError, TypeError, OverflowError):  # or cut at its begin
+            except (KeyError, TypeError, OverflowError):
                 continue
             if isinstance(version, int) and math.isfinite(number):
                 yield version, number

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy
 import pytest
 
+from mlspec.captures import read_rows
 from mlspec.compilers.bento import compile_bento
 from mlspec.errors import ExitCode, MlspecError, RolledBack
 from mlspec.formats import inspect_artifact
@@ -296,7 +297,8 @@ def captured(target):
     target.stop(NAME)
     files = list((target.run_dir(NAME) / "capture").glob("*"))
     assert all(file.stat().st_mode & 0o077 == 0 for file in files)
-    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    lines = (line for file in files for line in file.read_bytes().splitlines())
+    return [row for line in lines for row in read_rows(line)]
 
 
 def test_predictions_are_captured_but_those_of_smoke_requests(target, either, row):
@@ -304,7 +306,7 @@ def test_predictions_are_captured_but_those_of_smoke_requests(target, either, ro
     identities = [ask(target.port, [row, row])[2]["id"] for _ in range(5)]
     only = json.dumps([row])
     # of a key that comes twice, the last one counts
-    status, _, twice = ask(target.port, [], body=f'{{"rows": {only}, "rows": {only}}}')
+    status, _, twice = ask(target.port, [], body=f'{{"rows": {only},\r\n "rows": {only}}}')
     assert status == 200
     lines = captured(target)
     assert [(line["id"], line["row"]) for line in lines] == [
@@ -315,6 +317,26 @@ def test_predictions_are_captured_but_those_of_smoke_requests(target, either, ro
     assert lines[0]["inputs"] == row
     assert lines[0]["model_version"] == 1
     assert lines[0]["output"]["prediction"] == 0
+
+
+def test_who_has_the_token_is_not_captured(target, first, row):
+    target.deploy(NAME, replace(first, capture=1.0), [row])
+    token = target.run_dir(NAME) / "capture.token"
+    assert token.stat().st_mode & 0o077 == 0
+    wishes = (f"no {token.read_text()}", "no", "no ", f"no {'0' * 32}", token.read_text())
+    identities = [
+        ask(target.port, [row], headers={"x-mlspec-capture": wish})[2]["id"] for wish in wishes
+    ]
+    assert [line["id"] for line in captured(target)] == identities[1:]
+
+
+def test_a_body_larger_than_what_is_written_at_once_is_captured(target, first, row):
+    target.deploy(NAME, replace(first, capture=1.0), [row])
+    bodies = [json.dumps({"rows": [row] * 900}, indent=8), json.dumps({"rows": [row]})]
+    assert len(bodies[0]) > 2**19
+    for body in bodies * 2:
+        assert ask(target.port, [], body=body)[0] == 200
+    assert [line["row"] for line in captured(target)] == [*range(900), 0] * 2
 
 
 def test_nothing_is_captured_unasked(target, first, row):

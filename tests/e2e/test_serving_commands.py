@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from mlspec.captures import read_rows
 from tests.e2e.conftest import MakeProject, Project
 
 pytestmark = pytest.mark.slow
@@ -185,7 +186,10 @@ def test_a_prediction_is_traced_and_a_measurement_is_none(make_project: MakeProj
 
     def captured() -> list[dict[str, object]]:
         return [
-            json.loads(line) for file in folder.iterdir() for line in file.read_text().splitlines()
+            row
+            for file in folder.iterdir()
+            for line in file.read_bytes().splitlines()
+            for row in read_rows(line)
         ]
 
     wait_for(lambda: len(captured()) >= 2)

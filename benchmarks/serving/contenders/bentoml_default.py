@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import bentoml
 import numpy
-from common import COLUMNS, open_session
 from pydantic import BaseModel, ConfigDict, Field, create_model
+from session import COLUMNS, open_session
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 fields: dict[str, Any] = dict.fromkeys(COLUMNS, (Number, ...))

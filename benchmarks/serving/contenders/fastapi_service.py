@@ -6,9 +6,9 @@ import uuid
 from typing import Annotated, Any
 
 import numpy
-from common import COLUMNS, open_session
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field, create_model
+from session import COLUMNS, open_session
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 fields: dict[str, Any] = dict.fromkeys(COLUMNS, (Number, ...))

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import numpy
 import orjson
-from common import COLUMNS, open_session
 from fastapi import FastAPI, Response
 from pydantic import BaseModel, ConfigDict, Field
+from session import COLUMNS, open_session
 from typing_extensions import TypedDict
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]

@@ -9,7 +9,7 @@ import os
 
 import litserve
 import numpy
-from common import COLUMNS, open_session
+from session import COLUMNS, open_session
 
 
 class Predictor(litserve.LitAPI):

@@ -15,7 +15,7 @@ from mlflow.types.schema import ColSpec, DataType, Schema
 
 class Predictor(mlflow.pyfunc.PythonModel):
     def load_context(self, context: Any) -> None:  # noqa: ARG002
-        from common import open_session
+        from session import open_session
 
         self.session = open_session()
         self.name = self.session.get_inputs()[0].name
@@ -27,7 +27,7 @@ class Predictor(mlflow.pyfunc.PythonModel):
 
 
 if __name__ == "__main__":
-    from common import COLUMNS
+    from session import COLUMNS
 
     columns = [ColSpec(DataType.double, column) for column in COLUMNS]
     mlflow.pyfunc.save_model(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from common import open_session
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec
 from mlserver.types import InferenceRequest, InferenceResponse
+from session import open_session
 
 
 class Predictor(MLModel):

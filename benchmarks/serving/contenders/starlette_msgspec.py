@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy
-from common import COLUMNS, open_session
+from session import COLUMNS, open_session
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response

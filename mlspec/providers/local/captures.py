@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlspec.captures import read_rows
 from mlspec.providers.local.rundir import CAPTURE, list_runs
 from mlspec.rollouts.comparison import Predicted
 
@@ -43,9 +44,8 @@ def find_captured(source: str, paths: Iterable[Path], identity: str) -> Iterator
     needle = b'"id":' + json.dumps(identity, ensure_ascii=False).encode(errors="replace")
     for path in paths:
         for data in _lines_with(path, needle):
-            with suppress(ValueError):  # what is being written may end within a line
-                line = json.loads(data)
-                if isinstance(line, dict) and line.get("id") == identity:
+            for line in read_rows(data):
+                if line.get("id") == identity:
                     yield Captured(source, path, line)
 
 

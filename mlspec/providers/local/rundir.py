@@ -10,6 +10,7 @@
     logs/<release>.log  what the workers of a release wrote
     capture/          predictions, as lines of JSON, if the spec asks for them
     own.token         lets mlspec itself in, if clients need a token; made by the service
+    capture.token     with it a request, such as one of a measurement, is not captured
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ DOOR = "door.sock"
 SUPERVISOR_LOG = "supervisor.log"
 LOGS = "logs"
 CAPTURE = "capture"
+CAPTURE_TOKEN = "capture.token"
 METRICS = "metrics"
 OWN_TOKEN = "own.token"
 MAX_SOCKET_PATH = 100
@@ -65,6 +67,17 @@ def socket_folder(run_dir: Path) -> Path:
 
 def _holds_sockets(folder: Path) -> bool:
     return len(os.fsencode(folder / "private-00000.sock")) <= MAX_SOCKET_PATH
+
+
+def make_token(run_dir: Path) -> Path:
+    """The file of a token that only who may read the run folder knows; made if it is not there."""
+    path = run_dir / CAPTURE_TOKEN
+    if not path.exists():
+        draft = path.with_suffix(f".{os.getpid()}")
+        with os.fdopen(os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+            file.write(os.urandom(16).hex())
+        draft.replace(path)
+    return path
 
 
 def log_path(run_dir: Path, release: str) -> Path:

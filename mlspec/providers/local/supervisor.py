@@ -48,6 +48,7 @@ from mlspec.providers.local.rundir import (
     STATE,
     load_state,
     log_path,
+    make_token,
     socket_folder,
     write_state,
 )
@@ -239,7 +240,7 @@ class Supervisor:
 
     def _own_environment(self, launch: Launch) -> Mapping[str, str]:
         """Where it captures, and whose requests it answers."""
-        environment = {}
+        environment = {"MLSPEC_CAPTURE_TOKEN": str(make_token(self._run_dir))}
         if launch.capture is not None:
             environment["MLSPEC_CAPTURE_DIR"] = str(self._run_dir / CAPTURE)
             environment["MLSPEC_CAPTURE_SAMPLE"] = str(launch.capture)
