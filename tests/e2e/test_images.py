@@ -146,3 +146,46 @@ def test_an_image_is_the_same_twice_and_answers(
         podman("exec", container, "touch", "/app/x", code=1)
     finally:
         podman("kube", "down", manifest)
+
+
+ON_SAGEMAKER = """
+targets:
+  production:
+    kind: kubernetes
+    namespace: ml
+    gitops: deploy
+    image: {{repository: "{registry}/ml"}}
+  aws:
+    kind: sagemaker
+    after: production
+    region: eu-central-1
+    role: arn:aws:iam::123456789012:role/sagemaker
+    instance: ml.m5.large
+    image: {{repository: 123456789012.dkr.ecr.eu-central-1.amazonaws.com/ml}}
+
+deployments:
+  loans:
+    model: loans
+    targets: [production, aws]
+    runtime: asgi
+"""
+
+
+def test_the_image_starts_as_sagemaker_starts_it(project: Any, registry: str) -> None:
+    """By the word `serve`; other targets run the very same image by its own command."""
+    project.write("mlspec.yaml", project.read() + ON_SAGEMAKER.format(registry=registry))
+    podmans = {key: os.environ[key] for key in OF_PODMAN if key in os.environ}
+    podmans["MLSPEC_IMAGE_BUILDER"] = "podman"
+    select = ("--select", "deployment.loans@production")
+    project.mlspec("apply", "--yes", *select, **podmans)
+    image, body = image_in(project), json.dumps({"rows": [{"income": 70, "age": 30}]})
+    ask = ASK.replace("3000/predict", "8080/invocations")
+    ping = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8080/ping').status)"
+    python = ("/opt/service/bin/python", "-c")
+    name = podman("run", "--detach", "--tls-verify=false", image, "serve").strip()
+    try:
+        wait(lambda: "200" in podman("exec", name, *python, ping, code=None))
+        answer = podman("exec", "-i", name, *python, ask, stdin=body)
+        assert json.loads(answer)["predictions"] == [25.0]
+    finally:
+        podman("rm", "--force", name)
