@@ -91,12 +91,17 @@ ON_SAGEMAKER = "on_sagemaker.py"
 _NAME = re.compile(r"[a-z0-9]([-_.a-z0-9]{0,61}[a-z0-9])?")
 
 
-def service_paths(name: str, *, sagemaker: bool = False) -> tuple[str, ...]:
+def service_paths(
+    name: str, *, converted: bool = False, sagemaker: bool = False
+) -> tuple[str, ...]:
     """The files that :func:`compile_bento` may make for a deployment: `bentofile.yaml` for BentoML,
-    those of :data:`CONVERTED` for a model that may be served as ONNX."""
-    files = ("bentofile.yaml", *((ON_SAGEMAKER,) if sagemaker else ()))
-    files = (*files, "requirements.txt", "service.py")
-    folders = (f"services/{name}", f"services/{name}/{CONVERTED}")
+    those of :data:`CONVERTED` if its model may be served as ONNX."""
+    files = ["bentofile.yaml", "requirements.txt", "service.py"]
+    if sagemaker:
+        files.append(ON_SAGEMAKER)
+    folders = [f"services/{name}"]
+    if converted:
+        folders.append(f"services/{name}/{CONVERTED}")
     return tuple(f"{folder}/{file}" for folder in folders for file in files)
 
 

@@ -16,6 +16,7 @@ from mlspec.compilers.card import card_path
 from mlspec.compilers.dvc import compile_storage, params_path, pipeline_path
 from mlspec.compilers.gitattributes import compile_gitattributes
 from mlspec.compilers.github import compile_github
+from mlspec.fingerprint import CONVERT
 from mlspec.spec.models import Spec
 
 
@@ -150,11 +151,18 @@ class Graph:
             case "model":
                 return (f"file.{card_path(rest)}",)
             case "deployment":
-                name = rest.partition("@")[0]
-                targets = self.spec.served[name].targets if name in self.spec.served else ()
-                sagemaker = any(self.spec.targets[each].kind == "sagemaker" for each in targets)
-                return (f"file.{path}" for path in service_paths(name, sagemaker=sagemaker))
+                return self._service(rest.partition("@")[0])
         return ()
+
+    def _service(self, name: str) -> Iterator[str]:
+        """The files of the service of a deployment; it may have left the spec."""
+        converted = sagemaker = False
+        if (deployment := self.spec.served.get(name)) is not None:
+            converted = CONVERT in self.models[deployment.model].stages
+            kinds = {self.spec.targets[each].kind for each in deployment.targets}
+            sagemaker = "sagemaker" in kinds
+        paths = service_paths(name, converted=converted, sagemaker=sagemaker)
+        return (f"file.{path}" for path in paths)
 
     def upstream(self, address: str) -> Iterable[str]:
         """What a resource needs at once: the producers of what it reads, or what it is made of."""
