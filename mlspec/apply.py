@@ -35,6 +35,7 @@ from mlspec.planner import Facts, Recorded
 from mlspec.providers import datasets, deployments, files, gates, models, policies, stages
 from mlspec.providers.context import Change, Context, CutShort
 from mlspec.resources import DeploymentResource, ModelResource, StageResource
+from mlspec.spec.models import Resources
 
 PROVIDERS: dict[str, ModuleType] = {
     "file": files,
@@ -203,6 +204,8 @@ class _Apply:
 
     def _claim(self, step: Step, to_do: bool) -> Claim:
         """What a step takes of this machine; little if it is only to be skipped."""
+        if to_do and (scores := self._scores(step)) is not None:
+            return self._slots.here(scores)
         if to_do and self._bakes(step):
             return ELSEWHERE if self._light is NOTHING else self._light
         if not to_do or not _has_command(step):
@@ -219,6 +222,15 @@ class _Apply:
             return False
         resource = self._context.desired.resources.get(step.address)
         return isinstance(resource, DeploymentResource) and resource.terms is not None
+
+    def _scores(self, step: Step) -> Resources | None:
+        """What a command needs that scores data; none if the step has no such command."""
+        if step.action not in (Action.DEPLOY, Action.ROLLBACK):
+            return None
+        resource = self._context.desired.resources.get(step.address)
+        if not isinstance(resource, DeploymentResource) or resource.reads is None:
+            return None
+        return resource.deployment.resources
 
     def _choose(self) -> tuple[Step, Claim] | None:
         """The first step, in the order of the plan, that may begin now."""
@@ -238,7 +250,7 @@ class _Apply:
         elif self._ends_early:
             self._unstarted.add(step.address)
             self._skip(step, f"not started: --fail-fast after {self._failed} failed")
-        elif _has_command(step) or self._bakes(step):
+        elif _has_command(step) or self._bakes(step) or self._scores(step) is not None:
             thread = Thread(target=self._run_in_thread, args=(step,), name=step.address)
             thread.daemon = True  # what the second signal does not wait for ends with the process
             self._tell(Started(step))

@@ -845,6 +845,12 @@ def predict(
     ] = None,
     version: ModelVersion = None,
     working_tree: WorkingTree = False,
+    release: Annotated[
+        Path | None,
+        typer.Option(
+            help="By the version that services/NAME/release.json of a batch deployment names."
+        ),
+    ] = None,
     identity: Annotated[
         str | None, typer.Option("--id", metavar="COLUMN", help="Put this column beside the rows.")
     ] = None,
@@ -876,6 +882,7 @@ def predict(
         batch_size=batch_size,
         skip_bad=skip_bad,
         identity=identity,
+        release=release and context.obj / release,
     )
     raise typer.Exit(command(context.obj, _console(), options))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from mlspec.compilers.bento import CONVERTED
 from mlspec.compilers.dvc import lock_path
 from mlspec.compilers.generated import MARK
+from mlspec.compilers.github import BATCH_PATH as BATCH
 from mlspec.compilers.github import PATH as WORKFLOW
 from mlspec.dvc.lock import LockEntry, entry_as_dict, parse_lock
 from mlspec.errors import RemoteUnreachable
@@ -94,8 +95,9 @@ def _left_over(desired: Desired, root: Path) -> Iterator[str]:
                     yield path
     cards = {name for name in _names(root, "cards") if name.endswith(".md")}
     yield from _generated(root, "cards", cards.difference(map("{}.md".format, models)))
-    if f"file.{WORKFLOW}" not in desired.resources:
-        yield from _generated(root, ".github/workflows", (WORKFLOW.rpartition("/")[2],))
+    for workflow in (WORKFLOW, BATCH):
+        if f"file.{workflow}" not in desired.resources:
+            yield from _generated(root, ".github/workflows", (workflow.rpartition("/")[2],))
 
 
 def _names(root: Path, folder: str) -> set[str]:

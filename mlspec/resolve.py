@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from mlspec.compilers.batch import compile_batch
 from mlspec.compilers.bento import TREES, compile_bento
 from mlspec.compilers.card import compile_card
 from mlspec.compilers.containerfile import base_image
@@ -49,6 +50,7 @@ from mlspec.spec.load import Loaded
 from mlspec.spec.models import (
     AUTH_KEYS,
     TARGET_KEYS,
+    Batch,
     Challenging,
     Convert,
     Dataset,
@@ -412,6 +414,9 @@ class Resolver:
         pins = self.pins()
         for name, deployment in self.spec.served.items():
             model = self.spec.models[deployment.model]
+            if deployment.batch is not None:
+                yield from self.batch(name, deployment, deployment.batch)
+                continue
             sagemaker = any(
                 self.spec.targets[each].kind == "sagemaker" for each in deployment.targets
             )
@@ -489,6 +494,35 @@ class Resolver:
             self.problem("MLS608", f"{path}: {said}", address, "explain.background", hint)
             return {}
         return {path: seen.md5}
+
+    def batch(self, name: str, deployment: Deployment, batch: Batch) -> Iterator[Resource]:
+        """A deployment that scores, and its stage. Its resources do not change what it writes."""
+        dataset = self.spec.datasets[batch.input]
+        generated = compile_batch(name, deployment, dataset)
+        yield FileResource(generated)
+        code = self.serving_code(self.spec.models[deployment.model])
+        place = {"project": self.spec.project, "input": dataset.path, "output": batch.output}
+        for target_name in deployment.targets:
+            target = self.spec.targets[target_name]
+            yield DeploymentResource(
+                name=name,
+                target=target_name,
+                deployment=deployment,
+                port=target.port,
+                service={},
+                settings={
+                    "batch": {**place, "id": batch.id},
+                    "port": target.port,
+                    **({"code": code} if code else {}),
+                },
+                files=(f"file.{generated.path}", *self.storage),
+                after=tuple(self.spec.earlier(name, target_name)),
+                kind=target.kind,
+                demand=Demand(target.approvals, self.spec.policy.approvers.get(target_name, ())),
+                reads=Dependency(
+                    dataset.path, DependencyKind.DATASET, producer=f"dataset.{batch.input}"
+                ),
+            )
 
     def auth(self, deployment: Deployment, target: Target) -> Mapping[str, Any]:
         """Where a release finds the tokens of its clients."""

@@ -192,6 +192,8 @@ class DeploymentResource:
     after: tuple[str, ...] = ()
     kind: str = "local"
     demand: Demand = NO_DEMAND
+    reads: Dependency | None = None
+    """The dataset that a batch scores."""
     converted: Mapping[str, str] = field(default_factory=dict)
     """Likewise of the service that answers with ONNX, if the model may be served so."""
 
@@ -207,8 +209,8 @@ class DeploymentResource:
 
     @property
     def is_here(self) -> bool:
-        """Whether it runs on the machine that applies, and no other one can look at it."""
-        return self.kind in ("local", "compose")
+        """Whether it is of the machine that applies, and no other one can look at it."""
+        return self.kind in ("local", "compose", "image", "batch")
 
     @property
     def where(self) -> Mapping[str, Any] | None:
@@ -312,8 +314,10 @@ def upstream(desired: Desired, model: str) -> tuple[str, ...]:
 def around(desired: Desired, address: str) -> Iterator[Resource]:
     """What is at `address`, with its model, all that this reads, and their stages."""
     match desired.resources.get(address):
-        case DeploymentResource(deployment=deployment):
+        case DeploymentResource(deployment=deployment, reads=reads):
             yield from _with_upstream(desired, deployment.model)
+            if reads is not None and reads.producer is not None:
+                yield desired.get(DatasetResource, reads.producer)
         case StageResource(model=name) | GateResource(model=name) | ModelResource(name=name):
             yield from _with_upstream(desired, name)
         case DatasetResource() as dataset:

@@ -41,6 +41,7 @@ SECTIONS = {
     "Rollouts and challengers": range(100, 105),
     "Approvals": range(105, 110),
     "Services": range(110, 120),
+    "Batch deployments": range(120, 125),
     "Files that the spec names and the repository lacks": range(600, 610),
 }
 """What codes are about, and their numbers."""

@@ -214,9 +214,11 @@ def _heads(recorded: Recorded) -> Iterator[RunKey]:
 
 
 def _taken(project: Project, recorded: Recorded) -> frozenset[str]:
-    """What the ledger has of the datasets of the spec."""
+    """What the ledger has of the datasets of the spec, and of scores that are there."""
     found = (recorded.imported(name) for name in project.loaded.spec.datasets)
-    return frozenset(record.md5 for record in found if record is not None)
+    scores = (each.scored for each in recorded.deployments().values())
+    written = {str(each[key]) for each in scores if each for key in ("read", "wrote")}
+    return frozenset(record.md5 for record in found if record is not None) | written
 
 
 def _wanted(project: Project, recorded: Recorded) -> Iterator[RunKey]:

@@ -14,11 +14,12 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mlspec.commands.staging import QUICK, Staged, Wanted, stage_wanted
+from mlspec.dvc.hashing import md5_of_file
 from mlspec.errors import MlspecError
 from mlspec.providers.local.foreground import run_until_signal, serve_release
 from mlspec.providers.local.scratch import make_scratch
@@ -40,6 +41,8 @@ from mlspec.scoring.writing import (
 ANSWER_SECONDS = 300.0
 MOST_TOLD = 20
 SHOW_EVERY = 0.5
+MD5_LETTERS = 12
+"""Of what is scored, in the name of a prediction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class PredictOptions:
     batch_size: int
     skip_bad: bool
     identity: str | None
+    release: Path | None = None
+    """A file of a batch deployment that names the version, as an apply writes it."""
 
 
 @dataclass(slots=True)
@@ -64,6 +69,12 @@ class _Tally:
 def predict(start: Path, console: Console, options: PredictOptions) -> int:
     """Score the file; with a wrong row nothing is written, unless these are to be skipped."""
     _check(options)
+    name = ""
+    if options.release is not None:
+        wanted, name = _load_release(options.release, options.wanted)
+        data = md5_of_file(options.file)[:MD5_LETTERS]
+        name = f"{name}-{wanted.version}-{data}"
+        options = replace(options, wanted=wanted)
     with make_scratch() as folder:
         with open_project(start) as project:
             project.ledger.refresh(console.note)
@@ -71,7 +82,7 @@ def predict(start: Path, console: Console, options: PredictOptions) -> int:
         tally = _Tally()
         began = time.monotonic()
         with _output(options, folder) as (write, write_bad):
-            outcomes = _Outcomes(console, options, tally, write, write_bad)
+            outcomes = _Outcomes(console, options, tally, write, write_bad, name)
             run_until_signal(_score(staged, folder, options, outcomes))
     seconds = time.monotonic() - began
     console.note(
@@ -114,6 +125,24 @@ def _check(options: PredictOptions) -> None:
             )
 
 
+def _load_release(file: Path, wanted: Wanted) -> tuple[Wanted, str]:
+    """The version that an apply chose, and the deployment that it did so for."""
+    try:
+        chosen = json.loads(file.read_bytes())
+        model, version, name = chosen["model"], chosen["version"], chosen["deployment"]
+        fits = isinstance(version, int) and isinstance(name, str)
+    except (OSError, ValueError, KeyError, TypeError):
+        model, fits = None, False
+    if not fits or model != wanted.model.removeprefix("model."):
+        raise MlspecError(
+            f"{file.name} does not say which version of {escape(wanted.model)} scores",
+            hint="`mlspec apply` writes it",
+        )
+    if wanted.version is not None or wanted.working_tree:
+        raise MlspecError("--release says which version: leave --version and --working-tree out")
+    return replace(wanted, version=version), name
+
+
 def _bad_path(options: PredictOptions) -> Path:
     assert options.out is not None
     return options.out.with_suffix(".bad.jsonl")
@@ -149,7 +178,10 @@ class _Outcomes:
         tally: _Tally,
         write: Write,
         write_bad: Write | None,
+        name: str = "",
     ) -> None:
+        self._name = name
+        """What each prediction is called, before its row; they have no names if it is empty."""
         self._console = console
         self._options = options
         self._tally = tally
@@ -169,7 +201,7 @@ class _Outcomes:
             self._tally.bad += len({problem.row.number for problem in problems})
             for scored in outcomes:
                 if isinstance(scored, Scored):
-                    self._write(as_dict(scored, self._options.identity))
+                    self._write(as_dict(scored, self._options.identity, self._name))
                     self._tally.scored += 1
             self._show()
         self._clear()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import mlspec
@@ -23,6 +23,7 @@ from mlspec.plan import canonical_json
 from mlspec.spec.models import GitHub, Python, Spec
 
 PATH = ".github/workflows/mlspec.yml"
+BATCH_PATH = ".github/workflows/mlspec-batch.yml"
 LOCK = "requirements.lock"
 BRANCH = "main"
 ENVIRONMENT = "mlspec"
@@ -53,12 +54,43 @@ _PLAN = (
 
 
 def compile_github(spec: Spec) -> tuple[GeneratedFile, ...]:
-    """The workflow, or nothing if the spec has no `ci.github`."""
+    """The workflows, or nothing if the spec has no `ci.github`."""
     if spec.ci.github is None:
         return ()
+    return (*_compile_main(spec, spec.ci.github), *_compile_batch(spec, spec.ci.github))
+
+
+def _compile_batch(spec: Spec, github: GitHub) -> Iterator[GeneratedFile]:
+    """That of the deployments with a schedule, if there are any: a job for each time."""
+    times: dict[str, list[str]] = {}
+    for name, deployment in sorted(spec.deployments.items()):
+        if deployment.batch is not None and deployment.batch.schedule is not None:
+            addresses = [f"deployment.{name}@{target}" for target in deployment.targets]
+            times.setdefault(deployment.batch.schedule, []).extend(addresses)
+    if not times:
+        return
+    jobs = {}
+    for number, (schedule, addresses) in enumerate(sorted(times.items()), start=1):
+        select = shlex.quote(" | ".join(addresses))
+        job = _apply_job(spec.python.version, github, f"{_APPLY} --select {select}")
+        own = f"(github.event_name == 'workflow_dispatch' || github.event.schedule == '{schedule}')"
+        guard = f"{job['if'].removesuffix(' }}')} && {own} }}}}"
+        jobs[f"score-{number}"] = {**job, "name": f"Score at {schedule}", "if": guard}
+    workflow = {
+        "name": "mlspec batch",
+        "on": {"schedule": [{"cron": each} for each in sorted(times)], "workflow_dispatch": None},
+        "permissions": {},
+        "defaults": {"run": {"shell": "bash"}},
+        "jobs": jobs,
+    }
+    head = (header("the schedules of deployments of mlspec.yaml"),)
+    yield GeneratedFile(BATCH_PATH, render_yaml(workflow, head=head), "project")
+
+
+def _compile_main(spec: Spec, github: GitHub) -> tuple[GeneratedFile, ...]:
     source = {
         "python": spec.python.model_dump(mode="json", exclude={"image"}),
-        "github": spec.ci.github.model_dump(mode="json"),
+        "github": github.model_dump(mode="json"),
     }
     workflow = {
         "name": "mlspec",
@@ -71,7 +103,7 @@ def compile_github(spec: Spec) -> tuple[GeneratedFile, ...]:
         "defaults": {"run": {"shell": "bash"}},
         "jobs": {
             "plan": _plan_job(spec.python.version),
-            "apply": _apply_job(spec.python.version, spec.ci.github),
+            "apply": _apply_job(spec.python.version, github),
         },
     }
     text = render_yaml(workflow, head=_head(source, spec.python))
@@ -132,7 +164,7 @@ def _plan_job(python: str) -> dict[str, Any]:
     }
 
 
-def _apply_job(python: str, github: GitHub) -> dict[str, Any]:
+def _apply_job(python: str, github: GitHub, script: str = _APPLY) -> dict[str, Any]:
     home = "!github.event.repository.fork"
     if github.repository is not None:
         home = f"github.repository == '{github.repository}'"
@@ -150,7 +182,7 @@ def _apply_job(python: str, github: GitHub) -> dict[str, Any]:
         "concurrency": {"group": f"mlspec-apply-{ENVIRONMENT}", "cancel-in-progress": False},
         "steps": [
             *_set_up(python, fetch=_FETCH_LEDGER, locked_at="${{ github.sha }}"),
-            _run("Apply", f"{_SILENCE}\n{_APPLY}", env=_CREDENTIALS),
+            _run("Apply", f"{_SILENCE}\n{script}", env=_CREDENTIALS),
         ],
     }
 

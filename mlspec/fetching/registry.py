@@ -21,7 +21,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
 
-from mlspec.errors import MlspecError
+from mlspec.errors import MlspecError, RemoteUnreachable
 from mlspec.fetching.sink import Budget, Got, Sink
 from mlspec.fetching.web import (
     LOOPBACK,
@@ -74,6 +74,25 @@ def bring(where: str, digest: str, path: str, place: Path, token: str, budget: B
             f"has {layer['digest']} ({size:,} bytes); nothing of it was kept"
         )
     return Got(place, found, size)
+
+
+def has_manifest(reference: str, auth_file: str = "") -> bool:
+    """Whether a registry has HOST/REPOSITORY@DIGEST.
+
+    `auth_file` has the credentials, as `podman login` writes them. Raises
+    :class:`RemoteUnreachable` if the registry does not say.
+    """
+    where, _, digest = reference.rpartition("@")
+    host, _, name = where.partition("/")
+    try:
+        _Registry(host, name, _login(host, auth_file)).manifest(digest)
+    except RemoteUnreachable:
+        raise
+    except MlspecError as error:
+        if isinstance(error.__cause__, HTTPError) and error.__cause__.code in (404, 410):
+            return False
+        raise RemoteUnreachable(error.message, hint="log in, and name the credentials") from error
+    return True
 
 
 def _layer(data: bytes, path: str, where: str) -> dict[str, Any]:
@@ -175,10 +194,10 @@ class _Registry:
             raise MlspecError(f"{self._host} gives no token") from error
 
 
-def _login(host: str) -> str:
+def _login(host: str, file: str = "") -> str:
     """`user:password` for a registry, as `docker login` or `podman login` left it; or nothing."""
     home = Path.home()
-    places = [os.environ.get("REGISTRY_AUTH_FILE", "")]
+    places = [file, os.environ.get("REGISTRY_AUTH_FILE", "")]
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         places.append(f"{runtime}/containers/auth.json")
     docker = os.environ.get("DOCKER_CONFIG") or str(home / ".docker")

@@ -203,6 +203,18 @@ class Deployed(Record):
     refused_reason: str = ""
     where: Mapping[str, Any] | None = None
     refusals: Mapping[str, str] = {}
+    image: str = ""
+    """What it runs, by its digest, where that is an image; not written where it is none."""
+    scored: Mapping[str, Any] | None = None
+    """Of a batch: the md5 of what was `read`, and of what was `wrote` at `path`, and its `rows`."""
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = dump(self)
+        for key in ("image", "scored"):
+            if not plain.get(key):
+                plain.pop(key, None)
+        return plain
 
     def why_refused(self, trial: str) -> str | None:
         """Why this trial failed, if it did."""

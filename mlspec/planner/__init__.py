@@ -139,6 +139,9 @@ def survey_again(facts: Facts, address: str) -> None:
             plan_dataset(facts, dataset)
         case DeploymentResource() as deployment:
             _models_again(facts, upstream(facts.desired, deployment.deployment.model))
+            if deployment.reads is not None and deployment.reads.producer is not None:
+                facts.forget((deployment.reads.producer,))
+                plan_dataset(facts, facts.desired.get(DatasetResource, deployment.reads.producer))
             plan_deployment(facts, deployment)
         case StageResource(model=model) | GateResource(model=model) | ModelResource(name=model):
             _models_again(facts, upstream(facts.desired, model))

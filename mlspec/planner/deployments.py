@@ -11,11 +11,12 @@ from mlspec.fingerprint import release_digest, trial_digest
 from mlspec.ledger.records import Deployed, Policy, Version
 from mlspec.plan import Action, Consequence, FieldChange, Step
 from mlspec.planner.approvals import needs_approval, policy_of, why_not_approved
+from mlspec.planner.batch import input_of, other_input, settings_of
 from mlspec.planner.challengers import why_not_beside
-from mlspec.planner.facts import Facts, Outlook
+from mlspec.planner.facts import Facts, Outlook, Recorded
 from mlspec.planner.quarantine import why_quarantined
 from mlspec.planner.serving import Served, choose_served
-from mlspec.resources import DeploymentResource, StageResource
+from mlspec.resources import Dependency, DeploymentResource, StageResource
 from mlspec.spec.models import Challenging, challenger_name
 from mlspec.spec.moves import renames_of
 
@@ -106,9 +107,13 @@ def _plan_version(
     assert version.artifact is not None
     number = version.number
     served = choose_served(resource, version)
-    release = release_digest(served.texts, resource.settings, served.file.md5, number)
-    facts.fingerprints[resource.address] = release
     facts.versions[resource.address] = version
+    if resource.reads is not None and input_of(facts, resource) is None:
+        _plan_unread(facts, resource, resource.reads, version)
+        return
+    settings = settings_of(facts, resource)
+    release = release_digest(served.texts, settings, served.file.md5, number)
+    facts.fingerprints[resource.address] = release
     if (unlike := why_not_beside(facts, resource, version)) is not None:
         facts.hold(resource.address, unlike)
     elif recorded is not None and recorded.status != "refused" and recorded.release == release:
@@ -127,6 +132,23 @@ def _plan_version(
         _add(facts, resource, Action.DEPLOY, f"{reason}{_as(served)}", ())
     else:
         _plan_change(facts, resource, recorded, version)
+
+
+def _plan_unread(
+    facts: Facts, resource: DeploymentResource, reads: Dependency, version: Version
+) -> None:
+    """Score what a step before this one brings."""
+    assert reads.producer is not None
+    if reads.producer not in facts.steps:
+        facts.hold(resource.address, f"{reads.producer}, which it scores, is not known")
+    elif (earlier := _not_yet_on(facts, resource, version)) is not None:
+        facts.hold(resource.address, f"{earlier} does not serve that version, and comes first")
+    elif needs_approval(facts, resource):
+        reason = f"what comes of {reads.producer} has to be approved before it is scored"
+        facts.hold(resource.address, reason)
+    else:
+        reason = f"what {reads.producer} brings is not scored yet"
+        _add(facts, resource, Action.DEPLOY, reason, (), certain=False)
 
 
 def _why_refused(
@@ -299,6 +321,11 @@ def _not_yet_on(facts: Facts, resource: DeploymentResource, version: Version | N
     return None
 
 
+def _read(resource: DeploymentResource) -> tuple[str, ...]:
+    producer = resource.reads.producer if resource.reads is not None else None
+    return () if producer is None else (producer,)
+
+
 def _before(resource: DeploymentResource) -> tuple[str, ...]:
     """The targets that must be served first; to go back to a pinned version none is waited for."""
     return resource.after if resource.pinned is None else ()
@@ -355,6 +382,9 @@ def _plan_change(
         change = FieldChange("release", recorded.release[:12], release[:12])
         changes = (change, *_moved_settings(recorded, resource))
         reason = f"its service or resources changed{_how(resource, recorded)}"
+        if read := tuple(other_input(facts, resource, recorded)):
+            assert resource.reads is not None
+            reason, changes = f"{resource.reads.path} changed", (*read, *changes)
         reason += _as(choose_served(resource, version))
         _add(facts, resource, Action.DEPLOY, reason, changes)
         return
@@ -375,9 +405,31 @@ def _plan_change(
         resource,
         Action.ROLLBACK if back else Action.DEPLOY,
         reason,
-        (FieldChange("version", recorded.version, version.number),),
+        (
+            FieldChange("version", recorded.version, version.number),
+            *_other_image(facts, resource, recorded, version),
+        ),
         consequence=_interface(facts, recorded, version),
     )
+
+
+def judged_image(recorded: Recorded, resource: DeploymentResource, version: Version) -> str:
+    """The image that the nearest target before has of this version; none if none has any."""
+    for address in resource.after:
+        earlier = recorded.deployed(address)
+        if earlier is not None and earlier.status != "refused" and earlier.image:
+            same = (earlier.model, earlier.version) == (version.model, version.number)
+            return earlier.image if same else ""
+    return ""
+
+
+def _other_image(
+    facts: Facts, resource: DeploymentResource, recorded: Deployed, version: Version
+) -> Iterator[FieldChange]:
+    """The image that comes, where it is known before it is there."""
+    now = judged_image(facts.recorded, resource, version)
+    if now and now != recorded.image:
+        yield FieldChange("image", recorded.image or None, now)
 
 
 def _moved_settings(recorded: Deployed, resource: DeploymentResource) -> Iterator[FieldChange]:
@@ -452,7 +504,9 @@ def _add(
             action,
             consequence,
             reason,
-            after=facts.planned((*resource.files, *_before(resource), *beside, *after)),
+            after=facts.planned(
+                (*resource.files, *_read(resource), *_before(resource), *beside, *after)
+            ),
             changes=changes,
             certain=certain,
         )

@@ -13,9 +13,10 @@ from mlspec.fingerprint import trial_digest
 from mlspec.ledger.paths import deployment_path
 from mlspec.ledger.records import Deployed, File, Version
 from mlspec.plan import Action, Step
+from mlspec.planner.deployments import judged_image
 from mlspec.planner.moves import moved_to
 from mlspec.planner.serving import choose_served
-from mlspec.providers import rollouts
+from mlspec.providers import batch, rollouts
 from mlspec.providers.artifacts import name_artifact
 from mlspec.providers.context import Change, Context
 from mlspec.providers.local.release import stage_release
@@ -75,6 +76,7 @@ def _serve(step: Step, context: Context) -> Change:
         trial = trial_digest(release, resource.smoke, resource.terms)
         return Change("", {path: kept.refusing(trial, reason)}, error)
     _leave(step.address, resource, context)
+    record = record.model_copy(update={"image": running.image, "scored": running.scored})
     said = running.note or f"serves at {running.url}"
     if approvals := context.recorded.approvals(step.address, release):
         said += f"; approved by {', '.join(each.by for each in approvals)}"
@@ -106,6 +108,8 @@ def _deploy(
             f"version {version.number} of model.{version.model} has no artifact to serve",
             hint="give the model an `artifact` and apply again",
         )
+    if resource.reads is not None:
+        return batch.score(resource, version, context)
     served = choose_served(resource, version)
     check_sensitive(resource, served.signature or {}, context)
     release = stage_release(
@@ -125,7 +129,9 @@ def _deploy(
         service=resource.name,
     )
     target = target_of(context.root, resource)
-    return rollouts.deploy(step, resource, replace(release, token=context.token), target, context)
+    judged = judged_image(context.recorded, resource, version)
+    release = replace(release, judged=judged, token=context.token)
+    return rollouts.deploy(step, resource, release, target, context)
 
 
 def check_sensitive(
@@ -169,7 +175,11 @@ def _delete(address: str, context: Context) -> Change:
     target_where(context.root, target, deployed.where if deployed else None).destroy(name)
     Board(context.root, f"{name}@{target}").forget()
     detail = "stopped and forgotten"
-    if deployed is not None and not deployed.is_at(context.place):
+    if deployed is not None and deployed.where and deployed.where["kind"] == "image":
+        detail = f"forgotten; the registry still has {deployed.image}"
+    elif deployed is not None and deployed.scored:
+        detail = f"forgotten; {deployed.scored['path']} stays"
+    elif deployed is not None and not deployed.is_at(context.place):
         detail = "forgotten; `mlspec destroy` in the checkout that runs it stops it there"
     records = {} if deployed is None else {deployment_path(name, target): None}
     return Change(detail, records)

@@ -40,6 +40,7 @@ def ask(row):
             return [0, str(error)]
 print(json.dumps([ask(row) for row in json.load(sys.stdin)]))
 """
+READY_CODE = f"import urllib.request as r; r.urlopen('http://127.0.0.1:{PORT}/readyz', timeout=4)"
 METRICS_SECONDS = 15.0
 METRICS_CODE = f"""{HEADERS_CODE}
 request = urllib.request.Request("http://127.0.0.1:{PORT}/metrics", headers=own)

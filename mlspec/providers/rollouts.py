@@ -44,7 +44,8 @@ def deploy(
         or (resource.is_here and urlsplit(running.url).port != resource.port)
     ):
         # A cluster takes minutes, and so does an image or a host, in which others have their turns.
-        slow = resource.place.get("context") or resource.kind in ("compose", "sagemaker", "ssh")
+        waited = ("compose", "image", "sagemaker", "ssh")
+        slow = resource.place.get("context") or resource.kind in waited
         with context.unlocked() if slow else nullcontext():
             return target.deploy(resource.name, release, resource.smoke)
     if not isinstance(target, RollingTarget):

@@ -36,6 +36,8 @@ class Release:
     capture: float | None
     settings: Mapping[str, Any] = field(default_factory=dict)
     """All that it was made with, as of a deployment's resource; nothing if that is not known."""
+    judged: str = ""
+    """The image that a target before this one has of the same version: to be taken, not made."""
     token: int = 0
     """Of the lock under which it is deployed. A target that saw a higher one refuses it."""
 
@@ -61,6 +63,10 @@ class Running:
     """What is not as it was deployed: a field, what was deployed, and what is there."""
     note: str = ""
     """What is said of it instead of where it serves."""
+    image: str = ""
+    """What it runs, by its digest, if that is an image."""
+    scored: Mapping[str, Any] | None = None
+    """What was scored, by which md5: `read`, `wrote` at `path`, and how many `rows`."""
     manifests: bool = False
     """Whether it is only written what should run; who applies it knows whether it does."""
 

@@ -24,6 +24,8 @@ KINDS = {
     LOCAL: "mlspec.providers.local.client:LocalTarget",
     "compose": "mlspec.providers.compose.client:ComposeTarget",
     "kubernetes": "mlspec.providers.kubernetes:make_kubernetes",
+    "batch": "mlspec.providers.batch:BatchTarget",
+    "image": "mlspec.providers.images.target:ImageTarget",
     "kserve": "mlspec.providers.kubernetes:make_kserve",
     "ssh": "mlspec.providers.ssh.client:SshTarget",
     "sagemaker": "mlspec.providers.sagemaker.client:SageMakerTarget",

@@ -24,8 +24,8 @@ GROUP = 10_000
 Write = Callable[[Mapping[str, Any]], None]
 
 
-def as_dict(scored: Scored, identity: str | None) -> dict[str, Any]:
-    """What is written of a row, by name."""
+def as_dict(scored: Scored, identity: str | None, name: str = "") -> dict[str, Any]:
+    """What is written of a row, by name; with a `name`, each prediction has one of its own."""
     row = scored.row
     named = {} if identity is None else {"id": {**row.others, **row.values}.get(identity)}
     probable = {} if scored.probabilities is None else {"probabilities": scored.probabilities}
@@ -35,6 +35,7 @@ def as_dict(scored: Scored, identity: str | None) -> dict[str, Any]:
         "prediction": scored.prediction,
         **probable,
         "model_version": scored.version,
+        **({"prediction_id": f"{name}-{row.number}"} if name else {}),
     }
 
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import chain
 from typing import Protocol
 
+from mlspec.compilers.batch import stage_path
 from mlspec.compilers.bento import service_paths
 from mlspec.compilers.card import card_path
 from mlspec.compilers.dvc import compile_storage, params_path, pipeline_path
@@ -154,10 +155,12 @@ class Graph:
                 return self._service(rest.partition("@")[0])
         return ()
 
-    def _service(self, name: str) -> Iterator[str]:
+    def _service(self, name: str) -> Iterable[str]:
         """The files of the service of a deployment; it may have left the spec."""
         converted = sagemaker = False
         if (deployment := self.spec.served.get(name)) is not None:
+            if deployment.batch is not None:
+                return (f"file.{stage_path(name)}", *self._storage)
             converted = CONVERT in self.models[deployment.model].stages
             kinds = {self.spec.targets[each].kind for each in deployment.targets}
             sagemaker = "sagemaker" in kinds
@@ -177,8 +180,9 @@ class Graph:
                 return (*self._stages(rest), *self._gates(rest))
             case "deployment":
                 name, _, target = rest.partition("@")
-                model = self.spec.served[name].model
-                return (f"model.{model}", *self.spec.earlier(name, target))
+                deployment = self.spec.served[name]
+                read = () if deployment.batch is None else (f"dataset.{deployment.batch.input}",)
+                return (f"model.{deployment.model}", *read, *self.spec.earlier(name, target))
         return ()
 
     def downstream(self, address: str) -> Iterable[str]:

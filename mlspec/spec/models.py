@@ -524,10 +524,11 @@ class Target(Section):
     containers of this machine, run by podman or docker, behind HAProxy in one of them. `kserve`: an
     InferenceService in a namespace of a cluster that has KServe, or its manifest in a folder.
     `ssh`: a plain host with systemd and HAProxy, reached by OpenSSH. `sagemaker`: endpoints of
-    Amazon SageMaker, of the image that other targets run.
+    Amazon SageMaker, of the image that other targets run. `image`: a registry that gets images,
+    which others run. `batch`: none; its deployments score data on the machine that applies.
     """
 
-    kind: Literal["local", "kubernetes", "compose", "kserve", "sagemaker", "ssh"]
+    kind: Literal["local", "kubernetes", "compose", "kserve", "sagemaker", "ssh", "image", "batch"]
     port: int = Field(default=3000, ge=1024, le=65535)
     """Where the deployment of this target listens; on Kubernetes, the port of its Service."""
     after: str | None = None
@@ -622,6 +623,8 @@ TARGET_KEYS: Mapping[str, tuple[str, ...]] = {
         "captures",
         "ready",
     ),
+    "image": ("image",),
+    "batch": (),
     "kserve": ("context", "namespace", "mode", "image", "gitops", "captures", "ready"),
     "sagemaker": ("region", "role", "instance", "profile", "image", "ready"),
 }
@@ -841,8 +844,21 @@ class Challenger(Section):
         return f"{share} of callers by {self.by.header}" if self.by else f"{share} of requests"
 
 
+class Batch(Section):
+    """What is scored, and where the scores go."""
+
+    input: str
+    """The name of a dataset: a file of rows, as .csv, .tsv, .jsonl or .parquet."""
+    output: RepositoryPath
+    """A file that the scores are written to, as .csv, .jsonl or .parquet."""
+    id: str | None = None
+    """A column of the input that goes along with each score."""
+    schedule: str | None = None
+    """When the workflow looks whether there is something to score: "0 3 * * *", in UTC."""
+
+
 class Deployment(Section):
-    """A model that answers requests on targets."""
+    """A model that answers requests on targets, or scores data."""
 
     model: str
     """The name of the model that is served."""
@@ -870,6 +886,8 @@ class Deployment(Section):
     telemetry: Telemetry | None = None
     challenger: Challenger | None = None
     """A model that is tried on the same requests; `mlspec compare` tells how both do."""
+    batch: Batch | None = None
+    """On a target of kind batch: what is scored."""
 
 
 class Challenging(Deployment):

@@ -33,16 +33,20 @@ pytestmark = [
 ]
 SPEC = """
 targets:
+  store:
+    kind: image
+    image: {{repository: "{registry}/ml"}}
   production:
     kind: kubernetes
     namespace: ml
     gitops: deploy
+    after: store
     image: {{repository: "{registry}/ml"}}
 
 deployments:
   loans:
     model: loans
-    targets: [production]
+    targets: [store, production]
     runtime: asgi
     resources: {{cpus: 1, memory: 512MiB}}
 """
@@ -110,13 +114,17 @@ def test_an_image_is_the_same_twice_and_answers(
     images = []
     for place in ("ml", "again"):
         project = make_project()
-        project.write("mlspec.yaml", project.read() + SPEC.format(registry=registry))
-        project.edit(f"{registry}/ml", f"{registry}/{place}")
+        spec = SPEC.format(registry=registry).replace(f"{registry}/ml", f"{registry}/{place}")
+        project.write("mlspec.yaml", project.read() + spec)
         # Each layer is made anew: what podman has of an earlier build proves nothing.
         podmans = {key: os.environ[key] for key in OF_PODMAN if key in os.environ}
         podmans |= {"BUILDAH_LAYERS": "false", "MLSPEC_IMAGE_BUILDER": "podman"}
         project.mlspec("apply", "--yes", **podmans)
         images.append(image_in(project))
+        # what the store has is what production gets
+        pushed = project.mlspec("log", "deployment.loans@store", "--json")
+        assert f"version 1 is {images[-1]}" in pushed.stdout
+        assert "nothing to do" in project.mlspec("status").stdout
     assert len({image.partition("@")[2] for image in images}) == 1
     [bom] = (project.root / ".mlspec/images").glob("*/sbom.json")
     names = {each["name"] for each in json.loads(bom.read_text())["components"]}

@@ -31,6 +31,19 @@ SPECS: dict[str, dict[str, Any]] = {
     "repository": {"ci": {"github": {"repository": "acme/credit-risk"}}},
     "other-runner": {"ci": {"github": {"runner": "ubuntu-22.04"}}},
     "other-python": {"python": {"version": "3.13"}},
+    "batch": {
+        "datasets": {"rows": {"path": "data/rows.csv"}},
+        "models": {"m": {"stages": {"train": {"command": "true", "outputs": ["m.onnx"]}}}},
+        "targets": {"scoring": {"kind": "batch"}},
+        "deployments": {
+            name: {
+                "model": "m",
+                "targets": ["scoring"],
+                "batch": {"input": "rows", "output": f"{name}.csv", "schedule": schedule},
+            }
+            for name, schedule in {"a": "0 3 * * *", "b": "0 3 * * *", "c": "*/5 * 1 * 1-5"}.items()
+        },
+    },
     "hostile": {"project": HOSTILE, "python": {"version": HOSTILE}},
 }
 
@@ -71,7 +84,7 @@ def workflow(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         "ci": {"github": {}},
         **SPECS[request.param],
     }
-    (made,) = compile_github(Spec.model_validate(data, strict=False))
+    made = compile_github(Spec.model_validate(data, strict=False))[-1]
     path.write_text(made.text)
     return path
 

@@ -47,6 +47,7 @@ def observe_site(site: Site) -> Running | None:
         ready=ready,
         restarts=sum(map(restarts_of, own)),
         differs=tuple(_differences(site, kept, live)),
+        image=kept.image,
     )
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from mlspec.compilers.compose import CHALLENGER, CHAMPION, PREPARE, PROXY, copies_of
-from mlspec.compilers.containerfile import PORT, PYTHON
+from mlspec.compilers.containerfile import PYTHON
 from mlspec.compilers.haproxy import DRAIN_SECONDS, GRACE_SECONDS
 from mlspec.errors import MlspecError
 from mlspec.providers.compose.compare import (
@@ -22,14 +22,19 @@ from mlspec.providers.compose.compare import (
 )
 from mlspec.providers.compose.engine import Refused
 from mlspec.providers.compose.site import Kept, Site, part_of
-from mlspec.providers.inside import SMOKE_CODE, SMOKE_SECONDS, judge_smoke, smoke_input
+from mlspec.providers.inside import (
+    READY_CODE,
+    SMOKE_CODE,
+    SMOKE_SECONDS,
+    judge_smoke,
+    smoke_input,
+)
 from mlspec.providers.slots import NotUp, share_out
 
 LOOK_SECONDS = 0.5
 UP_SECONDS = 30.0
 """Until HAProxy has found containers that are ready."""
 LAST_WORDS_TRIES = 5
-READY_CODE = f"import urllib.request as r; r.urlopen('http://127.0.0.1:{PORT}/readyz', timeout=4)"
 
 
 def bring_up(

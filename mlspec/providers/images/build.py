@@ -16,6 +16,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,35 +82,74 @@ def image_of(
     image: Mapping[str, Any] | None = place["image"]
     if image is None:
         return ensure_local_image(root, recipe, program).reference
-    built = ensure_image(root, recipe, str(image["repository"]), image.get("auth_env"), program)
+    built = ensure_image(
+        root, recipe, str(image["repository"]), image.get("auth_env"), program, release.judged
+    )
     if program:  # it may be known, and gone from there
         find_builder(image.get("auth_env"), program).fetch(built.reference)
     return built.reference
 
 
 def ensure_image(
-    root: Path, recipe: Recipe, repository: str, auth_env: str | None, program: str = ""
+    root: Path,
+    recipe: Recipe,
+    repository: str,
+    auth_env: str | None,
+    program: str = "",
+    judged: str = "",
 ) -> Built:
-    """The image of a recipe in a registry: the one that is known, or there, else a new one."""
+    """The image of a recipe in a registry: the one that is known, or there, else a new one.
+
+    The one that was `judged` is taken before any other: as it is, where it is in the same
+    repository, else a copy of it. Raises :class:`MlspecError` if it is of other inputs.
+    """
     inputs = _inputs(recipe)
     name = f"{repository}/{recipe.deployment}"
     folder = make_own_folder(root, "images") / inputs[:12]
-    if known := _known(folder, name):
+    known = _known(folder, name)
+    if known and (known.reference == judged or not judged.startswith(f"{name}@")):
         return known
     builder = find_builder(auth_env, program)
-    tag = f"{name}:v{recipe.version}-{inputs[:12]}"
+    if judged.startswith(f"{name}@"):
+        if builder.pull(judged, inputs, INPUTS) is None:
+            raise MlspecError(
+                f"{judged} was judged on the target before, and the registry does not have it "
+                "with what this release is made of",
+                hint="deploy to the target before anew: it may have been removed there",
+            )
+        return _keep(folder, builder, recipe, judged, judged)
+    tag = f"{name}:{_tag(recipe, inputs)}"
     digest = builder.pull(tag, inputs, INPUTS)
     if digest is None:
-        _build(builder, recipe, tag, inputs)
+        source = _have_copy(builder, recipe, judged, inputs)
+        if source is None:
+            _build(builder, recipe, tag, inputs)
+        else:
+            builder.tag(source, tag)
         digest = builder.push(tag)
     return _keep(folder, builder, recipe, tag, f"{name}@{digest}")
+
+
+def _have_copy(builder: Builder, recipe: Recipe, judged: str, inputs: str) -> str | None:
+    """The same image in another place, that the builder can have here; none if there is none."""
+    for place in filter(None, (judged, f"{LOCAL}/{recipe.deployment}:{_tag(recipe, inputs)}")):
+        if "/" in place and place == judged:
+            with suppress(MlspecError):
+                builder.fetch(place)
+        if builder.find(place, inputs, INPUTS) is not None:
+            return place
+    return None
+
+
+def _tag(recipe: Recipe, inputs: str) -> str:
+    return f"v{recipe.version}-{inputs[:12]}"
 
 
 def ensure_local_image(root: Path, recipe: Recipe, program: str) -> Built:
     """The image of a recipe where `program` has its images, in no registry; named by its digest."""
     inputs = _inputs(recipe)
     builder = find_builder(None, program)
-    tag = f"{LOCAL}/{recipe.deployment}:v{recipe.version}-{inputs[:12]}"
+    tag = f"{LOCAL}/{recipe.deployment}:{_tag(recipe, inputs)}"
     found = builder.find(tag, inputs, INPUTS)
     if found is None:
         _build(builder, recipe, tag, inputs)

@@ -92,6 +92,8 @@ class Builder:
         about = found[0] if isinstance(found, list) and found else found
         if _labels(about).get(label) != inputs:
             return None
+        if "@" in reference:
+            return reference.rpartition("@")[2]
         digest = about.get("FromImageDigest") or about.get("Digest") or ""
         for each in about.get("RepoDigests") or ():
             if each.startswith(f"{reference.rpartition(':')[0]}@"):
@@ -107,6 +109,10 @@ class Builder:
         if _labels(about).get(label) != inputs:
             return None
         return f"sha256:{str(about['Id']).removeprefix('sha256:')}"
+
+    def tag(self, reference: str, name: str) -> None:
+        """Have an image that is here under another name as well."""
+        self._run(["tag", reference, name], MOVE_SECONDS, f"{reference} has no other name")
 
     def fetch(self, reference: str) -> None:
         """Have an image of a registry here, by its digest."""

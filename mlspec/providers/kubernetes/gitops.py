@@ -161,6 +161,7 @@ class GitOpsTarget:
             ready=0,
             restarts=0,
             differs=differs,
+            image=kept["image"],
             manifests=True,
             note=f"is written to {self.folder}/{deployment}; commit it, and the cluster takes it",
         )

@@ -109,6 +109,7 @@ def describe_running(
         ready=ready,
         restarts=restarts,
         differs=differs,
+        image=kept.image if kept else "",
     )
 
 

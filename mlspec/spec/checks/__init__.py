@@ -12,6 +12,7 @@ from collections.abc import Container, Iterator, Mapping
 from mlspec.spec.checks import (
     approvals,
     artifacts,
+    batch,
     challengers,
     conversion,
     executors,
@@ -69,6 +70,7 @@ def check_head(spec: Spec) -> Iterator[Problem]:
     yield from sagemaker.check(spec)
     yield from targets.check(spec)
     yield from approvals.check(spec)
+    yield from batch.check(spec)
     yield from services.check(spec)
     for name, dataset in spec.datasets.items():
         yield from names.check_tags(dataset.tags, ("datasets", name))
@@ -87,4 +89,5 @@ def check_together(
     yield from moves.check(spec, known)
     yield from executors.check(spec, faces)
     yield from overlaps.check(spec, faces, families)
+    yield from batch.check_written(spec, faces)
     yield from pipelines.check(spec, faces)

@@ -41,6 +41,10 @@ def _deployments(spec: Spec, faces: Mapping[str, Face], names: Names) -> Iterato
             yield from _reference("target", target, place, names)
             if target in deployment.targets[:index]:
                 yield Problem("MLS042", place, f"the target {show(target)} is named twice")
+        if deployment.batch is not None:
+            yield from _reference(
+                "dataset", deployment.batch.input, (*path, "batch", "input"), names
+            )
         for target in deployment.pin:
             if target not in deployment.targets:
                 hint = did_you_mean(target, deployment.targets) or known_words(deployment.targets)

@@ -78,6 +78,11 @@ def check(spec: Spec) -> Iterator[Problem]:
             yield from _compose(target, ("targets", name))
         elif target.kind == "ssh":
             yield from _ssh(target, ("targets", name))
+        elif target.kind == "image":
+            yield from _registry(target, ("targets", name))
+        elif target.kind == "batch" and "port" in target.model_fields_set:
+            message = "nothing listens on a target of kind `batch`, so `port` has no use"
+            yield Problem("MLS096", ("targets", name, "port"), message, "remove it", on_key=True)
         yield from _unused(target, ("targets", name))
     yield from _places(spec)
     for name, deployment in spec.deployments.items():
@@ -95,6 +100,18 @@ def _unused(target: Target, at: Path) -> Iterator[Problem]:
             kinds = [kind for kind, keys in TARGET_KEYS.items() if key in keys]
             hint = f"remove it, or write `kind: {' or '.join(kinds)}`"
             yield Problem("MLS096", (*at, key), message, hint, on_key=True)
+
+
+def _registry(target: Target, at: Path) -> Iterator[Problem]:
+    """One that images are pushed to, and nothing runs on."""
+    yield from _image(target, at)
+    if target.image is not None and target.image.pull_secret is not None:
+        message = "a target of kind `image` pulls nothing, so `pull_secret` has no use"
+        hint = "remove it; `auth_env` names the credentials"
+        yield Problem("MLS096", (*at, "image", "pull_secret"), message, hint, on_key=True)
+    if "port" in target.model_fields_set:
+        message = "nothing listens on a target of kind `image`, so `port` has no use"
+        yield Problem("MLS096", (*at, "port"), message, "remove it", on_key=True)
 
 
 def _compose(target: Target, at: Path) -> Iterator[Problem]:
@@ -225,6 +242,10 @@ def _deployment(
 ) -> Iterator[Problem]:
     at = ("deployments", name)
     replicas = deployment.resources.replicas
+    if target.kind == "image" and deployment.capture is not None:
+        message = f"target `{target_name}` only keeps images, so nothing is captured there"
+        hint = "remove it, or deploy to targets that run what they have"
+        yield Problem("MLS096", (*at, "capture"), message, hint, on_key=True)
     if target.kind == "compose":
         if replicas is not None:
             yield from _fixed(replicas, target_name, (*at, "resources", "replicas"))

@@ -232,3 +232,31 @@ def test_the_head_says_by_what_and_from_what_and_changes_only_with_it() -> None:
     assert _text(_spec(datasets={"d": {"path": "d.csv"}})) == text
     assert _text(_spec(python="3.12")).splitlines()[1] != second
     assert _text(_spec(repository=None)).splitlines()[1] != second
+
+
+def test_schedules_have_a_workflow_with_a_job_for_each_time() -> None:
+    assert [file.path for file in compile_github(_spec())] == [".github/workflows/mlspec.yml"]
+    times = {"a": "0 3 * * *", "b": "0 3 * * *", "c": "*/5 * 1 * 1-5", "d": None}
+    deployments = {
+        name: {
+            "model": "m",
+            "targets": ["scoring"],
+            "batch": {"input": "rows", "output": f"{name}.csv", "schedule": schedule},
+        }
+        for name, schedule in times.items()
+    }
+    spec = _spec(targets={"scoring": {"kind": "batch"}}, deployments=deployments)
+    main, batch = compile_github(spec)
+    assert main == compile_github(_spec())[0]
+    assert batch.path == ".github/workflows/mlspec-batch.yml"
+    assert MARK in batch.text
+    workflow = _read(batch.text)
+    on = workflow[True] if True in workflow else workflow["on"]
+    assert on["schedule"] == [{"cron": "*/5 * 1 * 1-5"}, {"cron": "0 3 * * *"}]
+    jobs = workflow["jobs"].values()
+    assert [job["name"] for job in jobs] == ["Score at */5 * 1 * 1-5", "Score at 0 3 * * *"]
+    last = [*jobs][1]
+    assert "github.event.schedule == '0 3 * * *'" in last["if"]
+    assert last["environment"] == "mlspec"
+    script = last["steps"][-1]["run"]
+    assert script.endswith(" --select 'deployment.a@scoring | deployment.b@scoring'")

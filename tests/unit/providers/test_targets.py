@@ -59,7 +59,7 @@ def test_a_kind_that_a_package_adds(tmp_path, monkeypatch):
         make_target(tmp_path, "there", kind="elsewhere")
     with pytest.raises(MlspecError, match="no kind of target named moon") as caught:
         make_target(tmp_path, "there", kind="moon")
-    known = "compose, elsewhere, kserve, kubernetes, local, sagemaker, ssh"
+    known = "batch, compose, elsewhere, image, kserve, kubernetes, local, sagemaker, ssh"
     assert caught.value.hint == f"there are: {known}"
 
 

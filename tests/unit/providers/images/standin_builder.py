@@ -55,7 +55,8 @@ def push(arguments, registry):
         (folder / "manifest.json").write_text(json.dumps(manifest))
         return
     label = (ROOT / "Containerfile").read_text().partition('dev.mlspec.inputs="')[2][:64]
-    stored(registry, reference).write_text(label)
+    for name in (reference, f"{reference.rpartition(':')[0]}@{digest_of(reference)}"):
+        stored(registry, name).write_text(label)
     if "--digestfile" in arguments:
         Path(arguments[arguments.index("--digestfile") + 1]).write_text(digest_of(reference))
 
@@ -80,7 +81,8 @@ def inspect(arguments, registry):
         about = {"FromImageDigest": digest, "Docker": {"config": {"Labels": labels}}}
         print(json.dumps(about))
         return
-    print(json.dumps([{"RepoDigests": [f"{name}@{digest}"], "Config": {"Labels": labels}}]))
+    about = {"Id": digest, "RepoDigests": [f"{name}@{digest}"], "Config": {"Labels": labels}}
+    print(json.dumps([about]))
 
 
 def run(_arguments, _registry):

@@ -87,7 +87,7 @@ def test_the_base():
 def test_podman_and_buildah(builders, recipe, tmp_path, program):
     state = builders(program)
     built = ensure_image(tmp_path, recipe, "127.0.0.1:5000/ml", None)
-    pull, build, out, back, tagged, push, *_ = calls(state)
+    pull, _, build, out, back, tagged, push, *_ = calls(state)
     assert pull[:4] == [program, "pull", "--quiet", "--tls-verify=false"]
     tag = build[build.index("--tag") + 1]
     assert tag.startswith("127.0.0.1:5000/ml/churn:v3-")
@@ -167,6 +167,31 @@ def test_other_files_make_another_image(builders, recipe, tmp_path):
     assert ensure_image(tmp_path, recipe, "registry.example.org/ml", None) != first
     other = replace(recipe, base="python:3.12-slim")
     assert ensure_image(tmp_path, other, "registry.example.org/ml", None) != first
+
+
+def test_what_was_judged_is_moved_and_never_built_again(builders, recipe, tmp_path):
+    state = builders("podman")
+    judged = ensure_image(tmp_path, recipe, "registry.example.org/ml", None).reference
+    for forget in (False, True):
+        if forget:
+            shutil.rmtree(tmp_path / ".mlspec")
+        again = ensure_image(tmp_path, recipe, "registry.example.org/ml", None, "", judged)
+        assert again.reference == judged
+    # another registry gets a copy
+    moved = ensure_image(tmp_path, recipe, "live.example.org/ml", None, "", judged)
+    assert moved.reference.startswith("live.example.org/ml/churn@sha256:")
+    verbs = [call[1] for call in calls(state)]
+    assert verbs.count("build") == 1
+    assert ["podman", "tag", judged] in [call[:3] for call in calls(state)]
+
+
+def test_what_was_judged_of_other_inputs_is_not_taken(builders, recipe, tmp_path):
+    state = builders("podman")
+    judged = ensure_image(tmp_path, recipe, "registry.example.org/ml", None).reference
+    (recipe.app / "service.py").write_text("pass  # changed\n")
+    with pytest.raises(MlspecError, match="was judged on the target before"):
+        ensure_image(tmp_path, recipe, "registry.example.org/ml", None, "", judged)
+    assert [call[1] for call in calls(state)].count("build") == 1
 
 
 def test_a_build_that_fails_is_told_with_its_last_words(builders, recipe, tmp_path):
