@@ -11,7 +11,9 @@ import json
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +190,34 @@ def test_a_canary_gets_its_share_and_goes_back(place: Place) -> None:
     code = "import os; print(sorted(os.listdir('/captures')), len(os.listdir('/captures/blue-1')))"
     told = podman("exec", f"{name}-blue-1", "/opt/service/bin/python", "-c", code)
     assert told.strip() == "['blue-1', 'green-1'] 1"
+
+
+def test_a_challenger_answers_those_who_ask_for_it(place: Place) -> None:
+    part = {"shadow": False, "share": 1.0, "by": None, "header": ["x-variant", "b"]}
+    place.target.deploy("loans", place.release(1, challenger=part), [{"a": 1}])
+    beside: Any = make_target(place.root, "edge", kind="compose", port=0, place=place.place)
+    release = place.release(2, 2, challenges="loans")
+    release = replace(release, settings={**release.settings, "port": 0})
+
+    def version(variant: str) -> int:
+        url, headers = f"http://127.0.0.1:{place.port}/predict", {"x-variant": variant}
+        request = urllib.request.Request(url, b"{}", headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return int(json.load(answer)["version"])
+
+    try:
+        assert version("b") == 1, "it is not there yet"
+        with load(place.port) as seen:
+            running = beside.deploy("loans-challenger", release, [{"a": 1}])
+            wait(lambda: version("b") == 2)
+            assert {version("a") for _ in range(5)} == {1}
+        assert failures(seen) == {}
+        assert (running.status, running.differs) == ("serving", ())
+        assert place.target.observe("loans").differs == ()
+        # where a shadow would get its copies
+        champion, asked = f"test{place.port}_edge_loans-blue-1", "http://challenger:3000/predict"
+        code = f"import urllib.request as r; print(r.urlopen({asked!r}, b'{{}}').read().decode())"
+        assert '"version": 2' in podman("exec", champion, "/opt/service/bin/python", "-c", code)
+    finally:
+        beside.destroy("loans-challenger")
+    assert version("b") == 1, "without it the champion answers everybody"
