@@ -13,6 +13,8 @@ from collections import Counter
 
 import pytest
 
+from mlspec.captures import read_rows
+
 pytestmark = pytest.mark.slow
 needs_haproxy = pytest.mark.skipif(
     shutil.which("haproxy", path="/usr/sbin:/usr/bin") is None, reason="HAProxy"
@@ -74,8 +76,8 @@ def state_of(project, name):
 def captured(project, name):
     """The captured predictions of a deployment, by id."""
     folder = project.root / f".mlspec/run/{name}@local/capture"
-    lines = [json.loads(line) for file in folder.glob("*.jsonl") for line in file.open("rb")]
-    return {line["id"]: line["output"]["prediction"] for line in lines}
+    lines = [line for file in folder.glob("*.jsonl") for line in file.open("rb")]
+    return {row["id"]: row["output"]["prediction"] for line in lines for row in read_rows(line)}
 
 
 def ask(project, identity, income=60.0, **headers):
@@ -241,9 +243,8 @@ def test_a_rollout_beside_a_shadow(make_project):
     assert state_of(project, "loans")["version"] == 2
     assert state_of(project, "loans-challenger")["ready"] == before["ready"]
     folder = project.root / ".mlspec/run/loans@local/capture"
-    versions = {
-        json.loads(line)["model_version"] for file in folder.glob("*.jsonl") for line in file.open()
-    }
+    lines = [line for file in folder.glob("*.jsonl") for line in file.open("rb")]
+    versions = {row["model_version"] for line in lines for row in read_rows(line)}
     assert versions == {1, 2}
     # copies that wait in a process that ends are lost; of all others there are answers
     wait_for(

@@ -11,6 +11,7 @@ import mmap
 from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -52,24 +53,18 @@ def find_captured(source: str, paths: Iterable[Path], identity: str) -> Iterator
 def read_predictions(
     paths: Iterable[Path], versions: Container[tuple[str, int]]
 ) -> Iterator[tuple[tuple[str, int], Predicted]]:
-    """The predictions of these versions (model and number), each with its version.
-
-    A line is of a row, or of a request with all its rows.
-    """
+    """The predictions of these versions (model and number), each with its version."""
     for path in paths:
         with suppress(OSError), path.open("rb") as file:  # the oldest are taken away
-            for data in file:
-                with suppress(ValueError, KeyError, TypeError):  # or a line cut at its end
-                    line = json.loads(data)
-                    answer = line.get("answer", line)
-                    version = answer["model"], answer.get("version", answer.get("model_version"))
-                    if version not in versions:
-                        continue
-                    rows = answer.get("predictions") or [answer["output"]["prediction"]]
-                    for number, value in enumerate(rows, start=answer.get("row", 0)):
-                        if isinstance(value, bool | int | float | str):
-                            key = str(answer["id"]), number
-                            yield version, Predicted(key, value, str(line.get("ts", "")))
+            for row in chain.from_iterable(map(read_rows, file)):
+                with suppress(KeyError, TypeError):
+                    version, value = (
+                        (row["model"], row["model_version"]),
+                        row["output"]["prediction"],
+                    )
+                    if version in versions and isinstance(value, bool | int | float | str):
+                        key = str(row["id"]), int(row["row"])
+                        yield version, Predicted(key, value, str(row["ts"]))
 
 
 def _lines_with(path: Path, needle: bytes) -> Iterator[bytes]:
