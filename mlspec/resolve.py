@@ -552,6 +552,8 @@ class Resolver:
             return {}
         python, replicas = self.spec.python, deployment.resources.replicas
         place = target.model_dump(mode="json", include=set(TARGET_KEYS[target.kind]))
+        if place.get("tls", ...) is None:  # without it a release is the same as ever
+            del place["tls"]
         if target.kind == "ssh":
             version = ".".join(python.version.split(".")[:2])
             place |= {"python": target.python or f"python{version}", "version": version}

@@ -39,6 +39,7 @@ from mlspec.compilers.haproxy import (
     SLOTS,
     WHOLE,
     challenger_rule,
+    tls_options,
 )
 from mlspec.compilers.templates import render_template
 from mlspec.compilers.yaml_text import render_yaml
@@ -57,6 +58,8 @@ PROXY, PREPARE = "proxy", "prepare"
 CHALLENGER, CHAMPION = "challenger", "champion"
 """How HAProxy of a challenger is called where its champion looks, and the network and the volume
 where that is."""
+_CERTIFICATE, _CLIENT_CA = "/run/mlspec/certificate.pem", "/run/mlspec/client_ca.pem"
+"""Where HAProxy has them in its container, if the port is for TLS."""
 NETWORK, FRONT = "default", "front"
 """That of the service, and the one that HAProxy is alone in."""
 CAPTURED, SOCKETS = "captures", "sockets"
@@ -180,12 +183,14 @@ def render_compose(document: Mapping[str, Any], deployment: str) -> str:
     return render_yaml(document, head=[header(f"deployment.{deployment}")])
 
 
-def render_haproxy(slot: str, copies: int, rule: str = "", *, challenges: bool = False) -> str:
+def render_haproxy(
+    slot: str, copies: int, rule: str = "", tls: str = "", *, challenges: bool = False
+) -> str:
     """HAProxy's configuration when it starts: all requests for the slot, which has so many copies.
 
     Other places are shut: it would take what it has not checked yet for one that answers. Those
     that the `rule` chooses go to the challenger, if it answers. One that `challenges` answers its
-    champion, too.
+    champion, too. `tls` is how the port is opened, if it is for TLS.
     """
     servers = [
         f"    server {each}{number} unix@{socket_path(f'{each}-{number}')} "
@@ -197,10 +202,18 @@ def render_haproxy(slot: str, copies: int, rule: str = "", *, challenges: bool =
     if rule:
         servers.append(f"    server {CHALLENGER} unix@{socket_path(CHALLENGER)} weight 0")
     champion = f"    bind unix@/{CHAMPION}/{CHALLENGER}.sock mode 666\n" if challenges else ""
-    front = _FRONT.format(champion=champion)
+    front = _FRONT.format(champion=champion, tls=tls)
     return f"{_HEAD}{DEFAULTS}{front}{BACKEND}{rule}    default-server {CHECK}\n" + "\n".join(
         [*servers, ""]
     )
+
+
+def tls_of(workload: Workload) -> str:
+    """How the port is opened, if it is for TLS; that of a challenger is for its champion alone."""
+    tls = workload.place.get("tls")
+    if not tls or workload.champion is not None:
+        return ""
+    return tls_options(_CERTIFICATE, _CLIENT_CA if tls.get("client_ca") else None)
 
 
 def rule_of(workload: Workload) -> str:
@@ -228,7 +241,7 @@ global
 """
 _FRONT = f"""\
 frontend port
-    bind :{PORT}
+    bind :{PORT}{{tls}}
 {{champion}}\
     http-request set-header x-forwarded-for %[src] if {{{{ src -m found }}}}
     default_backend releases
@@ -253,9 +266,16 @@ def _proxy(workload: Workload) -> Service:
         service["volumes"].append(f"{CHAMPION}:/{CHAMPION}")
     else:
         service["ports"] = [f"{place['listen']}:{workload.settings['port']}:{PORT}"]
+    # HAProxy does not read these: one with others is another container
+    environment = {}
     if rule := rule_of(workload):
-        # HAProxy does not read it: one with another rule is another container
-        service["environment"] = {"MLSPEC_RULE": rule.strip()}
+        environment["MLSPEC_RULE"] = rule.strip()
+    if tls_of(workload):
+        mounts = {_CERTIFICATE: place["tls"]["certificate"], _CLIENT_CA: place["tls"]["client_ca"]}
+        mounted = [f"{path}:{inside}:ro" for inside, path in mounts.items() if path]
+        service["volumes"] += mounted
+        environment["MLSPEC_TLS"] = " ".join(mounted)
+    service |= {"environment": environment} if environment else {}
     return service
 
 

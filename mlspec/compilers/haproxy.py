@@ -45,6 +45,15 @@ CHECK = "check inter 1s fall 2 rise 1"
 _WHOLE_SHARE = 1_000_000
 
 
+def tls_options(certificate: str, client_ca: str | None) -> str:
+    """What a `bind` says beside its address to speak TLS with the key and certificates of a file.
+
+    With `client_ca` it speaks only with clients that have a certificate of these authorities.
+    """
+    options = f" ssl crt {certificate} ssl-min-ver TLSv1.2 alpn http/1.1"
+    return f"{options} ca-file {client_ca} verify required" if client_ca else options
+
+
 def challenger_rule(part: Mapping[str, Any], deployment: str) -> str:
     """The line of `releases` by which its server `challenger` gets requests, and others do not.
 

@@ -516,6 +516,15 @@ class Network(Section):
     """Whether services themselves may call others."""
 
 
+class TLS(Section):
+    """How a proxy speaks TLS: by files of the machine, outside of the repository."""
+
+    certificate: str
+    """The file with its private key and its certificates, such as /etc/mlspec/loans.pem."""
+    client_ca: str | None = None
+    """The file with the authorities of clients: whoever has no certificate of theirs is refused."""
+
+
 class Target(Section):
     """Where deployments run.
 
@@ -568,6 +577,8 @@ class Target(Section):
     """Compose: what runs containers and builds images; without it the first that is installed."""
     proxy: str | None = None
     """Compose: the image of HAProxy; best named with its digest."""
+    tls: TLS | None = None
+    """Compose: the port is for https, and if it says so for clients with a certificate alone."""
     listen: str = "127.0.0.1"
     """Compose, ssh: the address of the machine that the port is opened on; 0.0.0.0 is all of
     them."""
@@ -599,7 +610,7 @@ class Target(Section):
 
 TARGET_KEYS: Mapping[str, tuple[str, ...]] = {
     "local": (),
-    "compose": ("image", "ready", "engine", "proxy", "listen"),
+    "compose": ("image", "ready", "engine", "proxy", "listen", "tls"),
     "ssh": (
         "host",
         "user",

@@ -188,6 +188,9 @@ class ComposeTarget:
         self.engine.run("version")
         if auth := release.settings.get("auth"):
             find_secret(auth["file"], self.root, site.address)
+        for file in (release.settings["compose"].get("tls") or {}).values():
+            if file is not None:
+                find_secret(file, self.root, site.address)
         program = Path(self.engine.program).name
         image = image_of(self.root, site.deployment, release, "compose", program)
         return Kept(

@@ -33,7 +33,8 @@ def observe_site(site: Site) -> Running | None:
         "stopped" if kept.status == "stopped" else "serving" if ready and proxied else "down"
     )
     listen, port = str(kept.settings["compose"]["listen"]), kept.settings["port"]
-    url = f"http://{'127.0.0.1' if listen == '0.0.0.0' else listen}:{port}"
+    scheme = "https" if kept.settings["compose"].get("tls") else "http"
+    url = f"{scheme}://{'127.0.0.1' if listen == '0.0.0.0' else listen}:{port}"
     if kept.settings.get("challenges"):
         url = f"{CHALLENGER}:{PORT} in the network of its champion"
     return Running(

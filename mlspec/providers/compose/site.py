@@ -39,6 +39,7 @@ from mlspec.compilers.compose import (
     selector,
     sockets_name,
     stack_name,
+    tls_of,
 )
 from mlspec.compilers.haproxy import GRACE_SECONDS
 from mlspec.errors import MlspecError
@@ -133,7 +134,9 @@ class Site:
         """Have HAProxy of a release begin with all requests for the one that serves."""
         workload, copies = self.workload(wanted), copies_of(serving.settings)
         challenges = workload.champion is not None
-        text = render_haproxy(serving.slot, copies, rule_of(workload), challenges=challenges)
+        text = render_haproxy(
+            serving.slot, copies, rule_of(workload), tls_of(workload), challenges=challenges
+        )
         self._mounted(CONFIG_FOLDER, CONFIG_FILE, text)
 
     def document(self, kept: Kept) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
+from mlspec.spec.checks.services import check_host_path
 from mlspec.spec.models import TARGET_KEYS, Deployment, Replicas, Spec, Target
 from mlspec.spec.show import show
 from mlspec.spec.tree import Path, Problem
@@ -16,6 +17,7 @@ MAX_OBJECT = 52
 """Of the name of a deployment: Kubernetes adds to it, and stops at 63 characters."""
 CLUSTERS = ("kubernetes", "kserve")
 """Kinds of targets that are a namespace of a cluster."""
+_AT_GATEWAY = ("kserve", "kubernetes", "sagemaker")
 BESIDE = ("canary", "trial")
 """What is put behind the name of a deployment for a release that is beside it."""
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -95,6 +97,11 @@ def check(spec: Spec) -> Iterator[Problem]:
 def _unused(target: Target, at: Path) -> Iterator[Problem]:
     known = dict.fromkeys(key for keys in TARGET_KEYS.values() for key in keys)
     for key in known:
+        if key == "tls" and target.tls is not None and target.kind in _AT_GATEWAY:
+            message = f"a target of kind `{target.kind}` has no proxy of mlspec's own"
+            hint = "remove it: TLS, and certificates of clients, are matters of the gateway"
+            yield Problem("MLS096", (*at, key), message, hint, on_key=True)
+            continue
         if key in target.model_fields_set and key not in TARGET_KEYS[target.kind]:
             message = f"a target of kind `{target.kind}` has no use for `{key}`"
             kinds = [kind for kind, keys in TARGET_KEYS.items() if key in keys]
@@ -125,6 +132,10 @@ def _compose(target: Target, at: Path) -> Iterator[Problem]:
         message = f"{show(target.proxy)} is not the name of an image"
         hint = "write it as haproxy:3.0-alpine@sha256:..."
         yield Problem("MLS097", (*at, "proxy"), message, hint)
+    if target.tls is not None:
+        for key in ("certificate", "client_ca"):
+            if (file := getattr(target.tls, key)) is not None:
+                yield from check_host_path(file, (*at, "tls", key), f"/etc/mlspec/{key}.pem")
     yield from _listen(target, at)
 
 

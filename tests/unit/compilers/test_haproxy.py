@@ -1,140 +1,125 @@
-"""How HAProxy gives a challenger its requests: a real one, in front of two small services."""
+"""HAProxy itself, asked with and without a certificate that its authority signed."""
 
 from __future__ import annotations
 
-import re
+import http.server
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
-from collections import Counter
-from http.client import HTTPConnection, HTTPException
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from mlspec.compilers.compose import render_haproxy
-from mlspec.compilers.haproxy import challenger_rule
+from mlspec.compilers.haproxy import DEFAULTS, tls_options
+from mlspec.providers.local.proxy import find_program
 
-PROGRAM = shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin")
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="HAProxy is not installed")
-PART = {"share": 0.25, "by": None, "header": None}
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
-class Service:
-    """Answers with its name."""
+class Backend(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
 
-    def __init__(self, name):
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                self.send_response(200)
-                self.send_header("content-length", str(len(name)))
-                self.end_headers()
-                self.wfile.write(name.encode())
+    def log_message(self, *_: object) -> None:
+        pass
 
-            def log_message(self, *_):
-                pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self._thread.start()
+def openssl(folder: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=60)
 
-    def close(self):
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+
+@pytest.fixture(scope="module")
+def papers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two authorities, and what they signed: `server` and `client`; `stranger` is another one's."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("papers")
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc")
+    for name in ("ca", "other"):
+        openssl(
+            folder, "req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.pem",
+            "-subj", f"/CN={name}", "-days", "2",
+        )  # fmt: skip
+    for name, authority in (("server", "ca"), ("client", "ca"), ("stranger", "other")):
+        openssl(
+            folder, "req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.crt",
+            "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2",
+            "-addext", "basicConstraints=critical,CA:FALSE",
+            "-CA", f"{authority}.pem", "-CAkey", f"{authority}.key",
+        )  # fmt: skip
+        texts = [(folder / f"{name}.{ending}").read_text() for ending in ("crt", "key")]
+        (folder / f"{name}.pem").write_text("".join(texts))
+    return folder
 
 
 @pytest.fixture
-def proxied(tmp_path):
-    """A function that starts HAProxy with a rule, and gives its port and the challenger."""
-    champion, challenger = Service("champion"), Service("challenger")
-    processes = []
-
-    def start(rule):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        text = render_haproxy("blue", 1, rule)
-        # the same with addresses, where it has sockets of containers
-        text = re.sub(r"    server (?!blue1 |challenger ).*\n", "", text)
-        text = text.replace("unix@/sockets/blue-1.sock", f"127.0.0.1:{champion.port}")
-        text = text.replace("unix@/sockets/challenger.sock", f"127.0.0.1:{challenger.port}")
-        text = text.replace("bind :3000", f"bind 127.0.0.1:{port}")
-        text = re.sub(r"    stats socket .*\n", "", text)
-        (tmp_path / "haproxy.cfg").write_text(text)
-        processes.append(subprocess.Popen([PROGRAM, "-db", "-f", "haproxy.cfg"], cwd=tmp_path))
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            try:
-                ask(port)
-            except (OSError, HTTPException):
-                time.sleep(0.05)
-            else:
-                return port
-        raise AssertionError("HAProxy does not answer")
-
-    yield start, challenger
-    for process in processes:
-        process.kill()
-        process.wait()
-    champion.close()
-    challenger.close()
+def port(papers: Path, tmp_path: Path) -> Iterator[int]:
+    """Where HAProxy asks its clients for certificates."""
+    program = find_program()
+    if program is None:
+        pytest.skip("HAProxy is not installed")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Backend)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        tls = tls_options(str(papers / "server.pem"), str(papers / "ca.pem"))
+        config = tmp_path / "haproxy.cfg"
+        config.write_text(
+            f"{DEFAULTS}frontend port\n    bind fd@{listener.fileno()}{tls}\n"
+            f"    default_backend releases\nbackend releases\n"
+            f"    server one 127.0.0.1:{server.server_port}\n"
+        )
+        process = subprocess.Popen(
+            [program, "-db", "-f", str(config)], pass_fds=(listener.fileno(),)
+        )
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+            server.shutdown()
+            server.server_close()
 
 
-def ask(port, **headers):
-    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-    try:
-        connection.request("GET", "/", headers=headers)
-        response = connection.getresponse()
-        assert response.status == 200
-        return response.read().decode()
-    finally:
-        connection.close()
+def ask(port: int, papers: Path, client: str = "") -> str:
+    """The first line of what is answered to a client with this certificate."""
+    context = ssl.create_default_context(cafile=str(papers / "ca.pem"))
+    if client:
+        context.load_cert_chain(papers / f"{client}.pem")
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as line,
+        context.wrap_socket(line, server_hostname="127.0.0.1") as secured,
+    ):
+        secured.sendall(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")
+        return secured.recv(4096).partition(b"\r\n")[0].decode()
 
 
-def test_a_share(proxied):
-    start, challenger = proxied
-    port = start(challenger_rule(PART, "churn"))
-    counts = Counter(ask(port) for _ in range(400))
-    assert 50 < counts["challenger"] < 150, counts
-    challenger.close()
-    assert Counter(ask(port) for _ in range(100)) == {"champion": 100}, "nobody is turned away"
+def test_only_clients_of_the_authority_are_answered(port: int, papers: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            assert ask(port, papers, "client").endswith(" 200 OK")
+            break
+        except (ConnectionError, ssl.SSLEOFError):  # HAProxy is just starting
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    for client in ("", "stranger"):
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            ask(port, papers, client)
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as line:
+        line.sendall(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
+        assert b"200" not in line.recv(4096)
 
 
-def test_callers_keep_to_one(proxied):
-    start, _ = proxied
-    port = start(challenger_rule({**PART, "by": "x-customer"}, "churn"))
-    seen = {
-        customer: {ask(port, **{"x-customer": customer}) for _ in range(4)}
-        for customer in map(str, range(80))
-    }
-    assert all(len(each) == 1 for each in seen.values())
-    counts = Counter(next(iter(each)) for each in seen.values())
-    assert 5 < counts["challenger"] < 45, counts
-    assert {ask(port) for _ in range(10)} == {"champion"}
-
-
-def test_those_who_ask_for_it(proxied):
-    start, _ = proxied
-    port = start(challenger_rule({**PART, "header": ["x-variant", "b"]}, "churn"))
-    assert {ask(port, **{"x-variant": "b"}) for _ in range(10)} == {"challenger"}
-    assert {ask(port, **{"x-variant": "bb"}) for _ in range(10)} == {"champion"}
-
-
-def test_deployments_choose_their_own_callers():
-    rules = {challenger_rule({**PART, "by": "x-customer"}, name) for name in ("churn", "loans")}
-    assert len(rules) == 2
-
-
-def test_what_a_container_is_given_is_understood(tmp_path):
-    (tmp_path / "haproxy.cfg").write_text(
-        render_haproxy("blue", 1, challenger_rule(PART, "churn"), challenges=True)
-    )
-    done = subprocess.run(
-        [PROGRAM, "-c", "-f", "haproxy.cfg"], cwd=tmp_path, capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stderr.decode()
+def test_without_an_authority_no_client_needs_a_certificate() -> None:
+    options = tls_options("/etc/a.pem", None)
+    assert options.startswith(" ssl crt /etc/a.pem ")
+    assert "verify" not in options

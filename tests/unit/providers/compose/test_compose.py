@@ -12,6 +12,7 @@ import runpy
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,27 @@ def test_tokens_are_a_file_of_the_machine(target, engine, make_release, tmp_path
     [copy] = [call for call in calls(engine) if f"--name={STACK}-blue-1" in call]
     assert f"--volume={file}:/run/mlspec/tokens:ro" in copy
     assert "--env=MLSPEC_TOKENS=/run/mlspec/tokens" in copy
+
+
+def test_a_port_for_tls(target, engine, root, make_release, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("etc")
+    tls = {"certificate": str(folder / "edge.pem"), "client_ca": str(folder / "ca.pem")}
+    for file in tls.values():
+        Path(file).touch()
+    release = make_release(1)
+    place = {**release.settings["compose"], "tls": tls}
+    release = replace(release, settings={**release.settings, "compose": place})
+    running = target.deploy("churn", release, [])
+    assert (running.url.partition(":")[0], running.differs) == ("https", ())
+    [proxy] = [call for call in calls(engine) if f"--name={STACK}-proxy" in call]
+    assert f"--volume={tls['certificate']}:/run/mlspec/certificate.pem:ro" in proxy
+    config = (root / ".mlspec/compose/churn@edge/proxy/haproxy.cfg").read_text()
+    [bind] = [line for line in config.splitlines() if " ssl " in line]
+    assert bind.endswith("ca-file /run/mlspec/client_ca.pem verify required")
+
+    target.deploy("churn", make_release(2), [])  # without it the port is plain again
+    creations = [call for call in calls(engine) if f"--name={STACK}-proxy" in call]
+    assert len([call for call in creations if call[0] == "run"]) == 2
 
 
 @pytest.mark.parametrize(
