@@ -47,11 +47,11 @@ def declared(spec: Spec) -> Iterator[tuple[Path, str, bool]]:
     for name, target in spec.targets.items():
         if target.gitops is not None:
             yield ("targets", name, "gitops"), target.gitops, True
+        if target.known_hosts is not None:
+            yield ("targets", name, "known_hosts"), target.known_hosts, False
     for name, deployment in spec.deployments.items():
         if deployment.batch is not None:
             yield ("deployments", name, "batch", "output"), deployment.batch.output, True
-        if target.known_hosts is not None:
-            yield ("targets", name, "known_hosts"), target.known_hosts, False
 
 
 def declared_in(
