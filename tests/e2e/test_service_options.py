@@ -22,7 +22,7 @@ from mlspec.formats import inspect_artifact
 from mlspec.providers.local.captures import capture_files, find_captured
 from mlspec.providers.local.client import LocalTarget
 from mlspec.providers.local.release import stage_release
-from mlspec.providers.local.rundir import CAPTURE
+from mlspec.providers.local.rundir import CAPTURE, OWN_TOKEN
 from mlspec.spec.models import Artifact, Deployment, Model, Stage
 from tests.e2e.test_local_target import write_columns
 
@@ -59,7 +59,7 @@ def bearer(token):
     return {"authorization": f"Bearer {token}"}
 
 
-def stage(root, artifact, runtime="asgi", settings=(), sensitive=(), **asked):
+def stage(root, artifact, runtime="asgi", version=1, settings=(), sensitive=(), **asked):
     """A release of a deployment that asks something of its service."""
     kind = artifact.suffix[1:]
     model = Model(
@@ -76,7 +76,7 @@ def stage(root, artifact, runtime="asgi", settings=(), sensitive=(), **asked):
         path.write_text(file.text)
     description = {
         "model": "m",
-        "version": 1,
+        "version": version,
         "digest": hashlib.md5(artifact.read_bytes()).hexdigest(),
         "commit": "0123456789abcdef",
         "signature": inspect_artifact(artifact, kind),
@@ -155,7 +155,7 @@ def replace_text(path: Path, text: str) -> None:
     new.replace(path)
 
 
-@pytest.mark.parametrize("runtime", ["asgi", "bentoml"])
+@pytest.mark.parametrize("runtime", ["asgi", pytest.param("bentoml", marks=pytest.mark.thorough)])
 def test_tokens_limits_and_traces(target, repository, tmp_path, runtime, collector):
     """Tokens change while it runs; mlspec itself is let in; what is too much is refused. All of it
     is told to a collector."""
@@ -275,3 +275,23 @@ def test_a_service_without_its_tokens_does_not_serve(target, repository, tmp_pat
     release = stage(repository, repository / "m.onnx", auth={"file": str(inside)})
     with pytest.raises(MlspecError, match="is in the repository"):
         target.deploy("sums", release, [])
+
+
+@pytest.mark.thorough
+def test_a_rollout_reads_what_clients_need_a_token_for(target, repository, tmp_path):
+    tokens = tmp_path / "tokens"
+    tokens.write_text(TOKEN)
+    first, second = (
+        stage(repository, repository / "m.onnx", version=version, auth={"file": str(tokens)})
+        for version in (1, 2)
+    )
+    target.deploy("sums", first, [ROW])
+    assert ask(target.port, **bearer(TOKEN)).status == 200
+    with target.try_out("sums", second, [ROW], splits=False) as trial:
+        reading = trial.read()
+        assert reading.champion.total >= 2
+        trial.promote()
+    assert ask(target.port, **bearer(TOKEN)).content["version"] == 2
+    own = target.run_dir("sums") / OWN_TOKEN
+    assert own.stat().st_mode & 0o077 == 0
+    assert ask(target.port, "/metrics", (), **bearer(own.read_text())).status == 200
