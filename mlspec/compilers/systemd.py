@@ -32,6 +32,7 @@ Unit = Mapping[str, Sequence[tuple[str, str]]]
 PROXY = "proxy"
 CONFIG = "haproxy.cfg"
 ADMIN = "admin.sock"
+OWN_TOKEN = "own.token"
 OWN = "mlspec"
 """The folder below those of systemd that has those of mlspec's units."""
 
@@ -194,6 +195,13 @@ def _slot(workload: Workload) -> Unit:
     if capture:
         environment["MLSPEC_CAPTURE_DIR"] = f"%S/{state}/captures"
         environment["MLSPEC_CAPTURE_SAMPLE"] = str(capture["sample"])
+    tokens: list[tuple[str, str]] = []
+    if auth := settings.get("auth"):
+        environment["MLSPEC_OWN_TOKEN"] = f"%t/{name}/{OWN_TOKEN}"
+        environment["MLSPEC_TOKENS"] = _value(str(auth["file"]))
+        if workload.system:  # its user may not read the file itself
+            environment["MLSPEC_TOKENS"] = "%d/tokens"
+            tokens.append(("LoadCredential", f"tokens:{_value(str(auth['file']))}"))
     limits = [("CPUQuota", f"{max(1, round(100 * float(settings.get('cpus') or 1)))}%")]
     if memory := settings.get("memory"):
         limits.append(("MemoryMax", str(int(memory))))
@@ -210,6 +218,7 @@ def _slot(workload: Workload) -> Unit:
             ("WorkingDirectory", _value(track.files)),
             *(("Environment", f'"{key}={value}"') for key, value in environment.items()),
             ("ExecStart", " ".join(map(_word, [track.python, *serve]))),
+            *tokens,
             ("RuntimeDirectory", name),
             ("StateDirectory", state),
             ("Restart", "on-failure"),

@@ -645,6 +645,7 @@ TARGET_KEYS: Mapping[str, tuple[str, ...]] = {
 AUTH_KEYS: Mapping[str, str] = {
     "local": "file",
     "compose": "file",
+    "ssh": "file",
     "kubernetes": "secret_name",
     "kserve": "secret_name",
 }
@@ -687,8 +688,8 @@ class Auth(Section):
     """Who may ask a deployment: whoever has a token of a file. Its health is for anyone."""
 
     file: str | None = None
-    """Of targets of kind local and compose: the file with the tokens, on the machine and outside of
-    the repository, such as /etc/mlspec/loans.tokens."""
+    """Of targets of kind local, compose and ssh: the file with the tokens, on the machine and
+    outside of the repository, such as /etc/mlspec/loans.tokens."""
     secret_name: str | None = None
     """Of targets of kind kubernetes and kserve: the Secret of the namespace that has them, by its
     key `tokens`."""

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -46,9 +47,12 @@ deployments:
     targets: [host]
     runtime: asgi
     resources: {{cpus: 1, memory: 2GiB}}
+    auth: {{file: {tokens}}}
+    limits: {{rate: 5/s}}
     smoke:
       - input: {{income: 70, age: 30}}
 """
+TOKEN = "a-token-of-ada-which-is-long-enough"
 ROLLOUT = """
     rollout: {strategy: canary, steps: [50%], bake: 10m}
 """
@@ -66,7 +70,9 @@ def host(project: Any, server: Server, free_port: Callable[[], int]) -> Iterator
     environment = {**project.environment, "DEPLOY_KEY": str(server.key)}
     found = replace(project, environment=environment)
     port = free_port()
-    spec = SPEC.format(ssh_port=server.port, port=port, python=sys.executable)
+    tokens = server.home / "loans.tokens"
+    tokens.write_text(f"ada {TOKEN}\n")
+    spec = SPEC.format(ssh_port=server.port, port=port, python=sys.executable, tokens=tokens)
     found.write("mlspec.yaml", found.read() + spec)
     found.write("known_hosts", server.known_hosts)
     found.mlspec("compile")
@@ -83,9 +89,8 @@ def host(project: Any, server: Server, free_port: Callable[[], int]) -> Iterator
 def version_of(host: Any) -> int:
     [row] = host.json("status")["deployments"]
     body = json.dumps({"rows": [{"income": 70, "age": 30}]}).encode()
-    request = urllib.request.Request(
-        f"{row['url']}/predict", body, {"content-type": "application/json"}
-    )
+    headers = {"content-type": "application/json", "authorization": f"Bearer {TOKEN}"}
+    request = urllib.request.Request(f"{row['url']}/predict", body, headers)
     with urllib.request.urlopen(request, timeout=30) as answer:
         return int(json.load(answer)["version"])
 
@@ -99,6 +104,8 @@ def test_from_apply_to_destroy(host: Any, server: Server) -> None:
     [row] = host.json("status")["deployments"]
     assert (row["runs"], row["state"]) == ("running", "in step")
     assert version_of(host) == 1
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{row['url']}/metrics", timeout=30)
     assert "Uvicorn running" in host.mlspec("logs", "loans").stdout
 
     unit = server.home / ".config/systemd/user/mlspec-loans_host_loans-blue.service"

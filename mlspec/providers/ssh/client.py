@@ -168,6 +168,7 @@ class SshTarget:
                 hint="plan again and apply",
             )
         site.check(str(self.place["version"]))
+        site.check_tokens(release.settings)
         kept = Kept(
             release=release.digest,
             model=release.model,
@@ -216,9 +217,9 @@ class SshTarget:
             site.systemctl("restart", kept.slot)
         except Refused as refused:
             return f"it does not start: {refused.said}\n{site.tail(kept.slot)}".rstrip()
-        port = kept.ports[kept.slot]
+        door: dict[str, Any] = {"port": kept.ports[kept.slot], "token": site.own_token(kept.slot)}
         deadline = time.monotonic() + float(self.place.get("ready") or 300.0)
-        ready = {"do": "get", "port": port, "path": "/readyz"}
+        ready = {"do": "get", "path": "/readyz", **door}
         while True:
             answer, told = site.host.many([ready, site.show_call(kept.slot)])
             shown = site.shown(told, kept.slot)[kept.slot]
@@ -230,9 +231,9 @@ class SshTarget:
                 late = f"it was not ready within {float(self.place.get('ready') or 300.0):.0f} s"
                 return f"{late}\n{site.tail(kept.slot)}".rstrip()
             time.sleep(LOOK_SECONDS)
-        rows = [{"do": "predict", "port": port, "row": dict(row)} for row in smoke]
-        answers = [(each["status"], each["text"]) for each in site.host.many(rows)] if rows else []
-        return judge_smoke(json.dumps(answers), len(rows))
+        answers = [site.host.ask("predict", row=dict(row), **door) for row in smoke]
+        told = [(each["status"], each["text"]) for each in answers]
+        return judge_smoke(json.dumps(told), len(told))
 
     def _run_kept(self, site: Site, kept: Kept) -> None:
         """Have what was taken into service last run, and remember that it does."""
@@ -384,7 +385,15 @@ def _await_up(site: Site, kept: Kept) -> None:
 def _look(site: Site, kept: Kept, before: Kept | None) -> Look:
     """What champion and candidate tell."""
     slots = (before.slot if before else kept.slot, kept.slot)
-    metrics = [{"do": "get", "port": kept.ports[slot], "path": "/metrics"} for slot in slots]
+    metrics = [
+        {
+            "do": "get",
+            "port": kept.ports[slot],
+            "path": "/metrics",
+            "token": site.own_token(slot),
+        }
+        for slot in slots
+    ]
     champion, candidate, told = site.host.many([*metrics, site.show_call(kept.slot)])
     return Look(_counts(champion), _counts(candidate), _trouble(site.shown(told, kept.slot)))
 

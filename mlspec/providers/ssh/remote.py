@@ -36,6 +36,9 @@ SILENT_SECONDS = 120.0
 CHUNK = 1 << 20
 BUILD_SECONDS = 1800.0
 STAGING = ".new-"
+ANSWER_SECONDS = 10.0
+SMOKE_TRIES = 10
+MOST_LATER = 5.0
 ABANDONED_SECONDS = 3600.0
 KEPT = 3
 TAIL = 12
@@ -296,12 +299,25 @@ class Remote:
                 return False
         return True
 
-    def do_get(self, port: int, path: str, seconds: float = 5.0) -> dict[str, Any]:
-        """What a service of this host answers; status 0 if it does not."""
-        return ask(port, "GET", path, None, seconds)
+    def do_is_file(self, path: str) -> bool:
+        return Path(path).is_file()
 
-    def do_predict(self, port: int, row: dict[str, Any]) -> dict[str, Any]:
-        return ask(port, "POST", "/predict", json.dumps({"rows": [row]}), 10.0)
+    def do_get(self, port: int, path: str, token: str) -> dict[str, Any]:
+        """What a service of this host answers; status 0 if it does not.
+
+        `token` is the file with the one that lets in whoever looks after the service, if there is
+        any.
+        """
+        return ask(port, "GET", path, None, token)
+
+    def do_predict(self, port: int, row: dict[str, Any], token: str) -> dict[str, Any]:
+        """The same for a row; asked again if it is to be asked later."""
+        for _ in range(SMOKE_TRIES):
+            answer = ask(port, "POST", "/predict", json.dumps({"rows": [row]}), token)
+            if answer["status"] != http.client.TOO_MANY_REQUESTS:
+                break
+            time.sleep(answer["later"])
+        return answer
 
     def do_proxy(self, socket_path: str, commands: list[str]) -> list[str]:
         """What HAProxy answers to each of these."""
@@ -339,15 +355,19 @@ class Remote:
                     shutil.rmtree(path, ignore_errors=True)
 
 
-def ask(port: int, method: str, path: str, body: str | None, seconds: float) -> dict[str, Any]:
-    line = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
+def ask(port: int, method: str, path: str, body: str | None, token: str) -> dict[str, Any]:
+    headers = {"content-type": "application/json", "x-request-id": "mlspec"}
+    if Path(token).is_file():
+        headers["authorization"] = f"Bearer {Path(token).read_text(encoding='ascii').strip()}"
+    line = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
     try:
-        headers = {"content-type": "application/json", "x-request-id": "mlspec"}
         line.request(method, path, body, headers)
         answer = line.getresponse()
-        return {"status": answer.status, "text": answer.read().decode(errors="replace")}
-    except (OSError, http.client.HTTPException) as error:
-        return {"status": 0, "text": str(error)}
+        text = answer.read().decode(errors="replace")
+        later = min(float(answer.getheader("retry-after") or 1), MOST_LATER)
+        return {"status": answer.status, "text": text, "later": later}
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return {"status": 0, "text": str(error), "later": 0}
     finally:
         line.close()
 

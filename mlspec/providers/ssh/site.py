@@ -24,6 +24,7 @@ from mlspec.compilers.systemd import (
     ADMIN,
     CONFIG,
     OWN,
+    OWN_TOKEN,
     PROXY,
     Track,
     Workload,
@@ -124,6 +125,10 @@ class Site:
     def admin(self) -> str:
         """HAProxy's admin socket."""
         return f"{self.facts.runtime}/{OWN}/{self.stem}-{PROXY}/{ADMIN}"
+
+    def own_token(self, slot: str) -> str:
+        """The file with the token of a service for whoever looks after it."""
+        return f"{self.facts.runtime}/{OWN}/{self.stem}-{slot}/{OWN_TOKEN}"
 
     @property
     def proxy(self) -> Proxy:
@@ -321,6 +326,15 @@ class Site:
                 raise MlspecError(f"{where}: it has no {name}", hint=f"install {package} there")
         if facts.units == "user":
             self._linger()
+
+    def check_tokens(self, settings: Mapping[str, Any]) -> None:
+        """Raise :class:`MlspecError` if the host lacks the file with the tokens of clients."""
+        auth = settings.get("auth")
+        if auth and not self.host.ask("is_file", path=auth["file"]):
+            raise MlspecError(
+                f"{self.host.where}: {auth['file']} is no file there",
+                hint="put it there; the spec names it, and nothing of mlspec copies it",
+            )
 
     def _linger(self) -> None:
         """Have the user's units run also while nobody is logged in."""

@@ -26,6 +26,7 @@ SETTINGS: dict[str, Any] = {
     "memory": 2**29,
     "capture": {"sample": 0.5},
     "port": 8080,
+    "auth": {"file": "/etc/mlspec/loans.tokens"},
     "ssh": {"project": "credit", "listen": "0.0.0.0"},
 }
 TRACK = Track(
@@ -90,8 +91,11 @@ def test_limits_and_sandbox() -> None:
     assert found["ProtectSystem"] == ["strict"]
     assert '"MLSPEC_CAPTURE_SAMPLE=0.5"' in found["Environment"]
     assert found["StateDirectory"] == ["mlspec/mlspec-credit_prod_former-green"]
+    assert found["LoadCredential"] == ["tokens:/etc/mlspec/loans.tokens"]
+    assert '"MLSPEC_TOKENS=%d/tokens"' in found["Environment"]
     of_user = service(replace(WORKLOAD, system=False))
     assert of_user["NoNewPrivileges"] == ["yes"]
+    assert '"MLSPEC_TOKENS=/etc/mlspec/loans.tokens"' in of_user["Environment"]
     # a user's manager may drop no capabilities, and would not start a unit that asks for it
     assert of_user.keys().isdisjoint({"DynamicUser", "CapabilityBoundingSet", "PrivateDevices"})
 
