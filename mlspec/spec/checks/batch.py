@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from mlspec.spec.checks.overlaps import written
 from mlspec.spec.interfaces import Face
@@ -72,10 +72,10 @@ def _batch(spec: Spec, deployment: Deployment, at: Path) -> Iterator[Problem]:
     dataset = spec.datasets.get(batch.input)
     if dataset is not None and not dataset.path.lower().endswith(READ):
         message = f"{show(dataset.path)} is of no kind that can be scored"
-        yield Problem("MLS120", (*at, "input"), message, f"the kinds are {', '.join(READ)}")
+        yield Problem("MLS120", (*at, "input"), message, _kinds(READ))
     if not batch.output.lower().endswith(WRITTEN):
         message = f"{show(batch.output)} is of no kind that can be written"
-        yield Problem("MLS120", (*at, "output"), message, f"the kinds are {', '.join(WRITTEN)}")
+        yield Problem("MLS120", (*at, "output"), message, _kinds(WRITTEN))
     for name, other in spec.datasets.items():
         near = {other.path, *parents(other.path)}
         if batch.output in near or other.path in parents(batch.output):
@@ -113,3 +113,7 @@ def why_no_time(schedule: str) -> str | None:
             if not inside or numbers != sorted(numbers) or found[2] in ("0", "00"):
                 return f"the {name} {part!r} is not between {low} and {high}"
     return None
+
+
+def _kinds(endings: Iterable[str]) -> str:
+    return f"the kinds are {', '.join(f'`{each}`' for each in endings)}"
