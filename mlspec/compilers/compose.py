@@ -54,6 +54,8 @@ DEPLOYMENT, TARGET, PROJECT, SLOT = (
 FOLDER, MODEL, VERSION, RELEASE, TOKEN = (
     f"{PREFIX}.{key}" for key in ("folder", "model", "version", "release", "token")
 )
+IMAGE = f"{PREFIX}.image"
+"""Of HAProxy: the image as the spec names it. A tag that moves is not another HAProxy."""
 PROXY, PREPARE = "proxy", "prepare"
 CHALLENGER, CHAMPION = "challenger", "champion"
 """How HAProxy of a challenger is called where its champion looks, and the network and the volume
@@ -251,6 +253,7 @@ frontend port
 def _proxy(workload: Workload) -> Service:
     place = workload.place
     service = _locked_down(workload, PROXY, str(place.get("proxy") or DEFAULT_PROXY))
+    service["labels"][IMAGE] = service["image"]
     service |= {
         "entrypoint": ["haproxy"],
         "command": ["-db", "-f", f"{IN_CONTAINER}/{CONFIG_FILE}"],

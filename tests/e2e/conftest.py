@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from mlspec.providers.local.client import LocalTarget
-from tests.e2e.containers import BASE, problem_of_podman
+from mlspec.providers.local.proxy import find_program
+from tests.e2e.containers import BASE, make_proxy_image, problem_of_podman
 
 SOURCE = Path(__file__).parent / "project"
 Done = subprocess.CompletedProcess[str]
@@ -251,3 +252,14 @@ def container_base(tmp_path_factory: pytest.TempPathFactory) -> str:
     if problem := problem_of_podman(tmp_path_factory.mktemp("podman") / "containers.conf"):
         pytest.skip(problem)
     return BASE
+
+
+@pytest.fixture(scope="session")
+def proxy_image(container_base: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An image of HAProxy."""
+    assert container_base
+    if (program := find_program()) is None:
+        pytest.skip("needs haproxy")
+    image = make_proxy_image(program, tmp_path_factory.mktemp("haproxy"))
+    yield image
+    subprocess.run(["podman", "rmi", "--force", image], check=False, capture_output=True)

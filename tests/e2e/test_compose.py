@@ -8,7 +8,6 @@ uvicorn. HAProxy's own image is made of the program that is installed, to pull n
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import urllib.request
@@ -20,7 +19,6 @@ from typing import Any
 import pytest
 
 from mlspec.errors import MlspecError, RolledBack
-from mlspec.providers.local.proxy import find_program
 from mlspec.providers.target import Release
 from mlspec.providers.targets import make_target
 from tests.e2e.containers import BASE
@@ -32,7 +30,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the base has Python 3.11"),
 ]
-PROXY = "localhost/mlspec-test-haproxy:latest"
 SERVICE = Path(__file__).parent / "standin_service.py"
 
 
@@ -40,25 +37,6 @@ def podman(*arguments: str) -> str:
     done = subprocess.run(["podman", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-@pytest.fixture(scope="module")
-def proxy_image(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """HAProxy with the libraries that it needs, and nothing else."""
-    program = find_program()
-    if program is None:
-        pytest.skip("needs haproxy")
-    root = tmp_path_factory.mktemp("haproxy")
-    told = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
-    for path in [program, *(word for word in told.split() if word.startswith("/"))]:
-        to = root / "root" / path.lstrip("/")
-        to.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, to)
-    subprocess.run(
-        ["tar", "-C", str(root / "root"), "-cf", str(root / "root.tar"), "."], check=True
-    )
-    podman("import", "--quiet", str(root / "root.tar"), PROXY)
-    return PROXY
 
 
 class Place:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from mlspec.compilers.compose import CHALLENGER, CHAMPION, PREPARE, PROXY, copies_of
+from mlspec.compilers.compose import CHALLENGER, CHAMPION, IMAGE, PREPARE, PROXY, copies_of
 from mlspec.compilers.containerfile import PYTHON
 from mlspec.compilers.haproxy import DRAIN_SECONDS, GRACE_SECONDS
 from mlspec.errors import MlspecError
@@ -21,7 +21,7 @@ from mlspec.providers.compose.compare import (
     restarts_of,
 )
 from mlspec.providers.compose.engine import Refused
-from mlspec.providers.compose.site import Kept, Site, part_of
+from mlspec.providers.compose.site import Kept, Site, label_of, part_of
 from mlspec.providers.inside import (
     READY_CODE,
     SMOKE_CODE,
@@ -68,19 +68,16 @@ def ensure_proxy(site: Site, wanted: Kept, serving: Kept | None) -> None:
     """Have HAProxy run as the release wants it, with all requests for what serves.
 
     One that is as wanted stays. Another one is replaced, which takes a moment: the port is another
-    one, or the image is.
+    one, or the image has another name.
     """
     document = site.document(wanted)
     name = site.container(PROXY)
     service: Mapping[str, Any] = document["services"][PROXY]
     live = site.live().get(name)
     if live is not None:
-        image_id = site.engine.image_id(str(service["image"])) if is_running(live) else ""
-        changed = [
-            *compare_container(name, service, image_id, live),
-            *compare_networks(document, live),
-        ]
-        if is_running(live) and not changed:
+        same = label_of(live, IMAGE) == service["image"]
+        changed = [*compare_container(name, service, "", live), *compare_networks(document, live)]
+        if is_running(live) and same and not changed:
             return
         site.engine.stop([name], GRACE_SECONDS)
         site.engine.remove([name])

@@ -154,6 +154,20 @@ def test_releases_take_turns_in_the_slots(target, engine, root, make_release):
     assert sum(f"--name={STACK}-proxy" in call for call in creations) == 1
 
 
+def test_haproxy_is_replaced_by_another_one(target, engine, make_release):
+    target.deploy("churn", make_release(1), [])
+    place = {**PLACE, "proxy": "haproxy:3.1-alpine"}
+    target.deploy("churn", make_release(2, compose=place), [])
+    target.deploy("churn", make_release(3, compose=place), [])
+    proxies = [call for call in calls(engine) if f"--name={STACK}-proxy" in call]
+    assert [
+        next(each for each in call if "haproxy:" in each and "=" not in each) for call in proxies
+    ] == [
+        "docker.io/library/haproxy:3.0-alpine",
+        "haproxy:3.1-alpine",
+    ]
+
+
 def test_copies_and_captures(target, engine, make_release):
     release = make_release(1, replicas={"min": 2}, capture={"sample": 0.5}, memory=2**28)
     running = target.deploy("churn", release, [])
