@@ -1,11 +1,13 @@
 """`mlspec trace ID`: from a prediction back to the model that made it, and what that was made from.
 
 The id is that of the answer, and its header `x-request-id`. The way is: captures of deployments,
-the version that each line names, and that version's lineage in the ledger.
+the version that each line names, and that version's lineage in the ledger. The id of a score names
+its deployment, and what it scored is in the ledger itself.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
@@ -14,9 +16,10 @@ from typing import Any
 
 from mlspec.commands.show import describe_version, nested_lines
 from mlspec.errors import MlspecError
-from mlspec.ledger.entry import Entry
+from mlspec.ledger.entry import Entry, load_entry
 from mlspec.ledger.history import log
 from mlspec.ledger.records import Version
+from mlspec.ledger.snapshot import Snapshot
 from mlspec.ledger.state import Recorded
 from mlspec.providers.local.captures import (
     Captured,
@@ -30,6 +33,8 @@ from mlspec.render.style import escape
 from mlspec.spec.moves import renames_of
 
 DEPLOYS = ("deploy", "rollback")
+_SCORE = re.compile(r"(.+)-(\d{1,9})-([0-9a-f]{12})-(\d{1,18})")
+"""As `mlspec predict --release` names predictions."""
 
 
 def trace(
@@ -38,17 +43,59 @@ def trace(
     """Tell what was asked and answered, by which version, and where that version comes from."""
     with open_project(start) as project:
         project.ledger.refresh(console.note)
-        sources = {**capture_folders(project.root), **{str(each): each for each in folders}}
-        found = list(_find(sources, identity))
-        if not found:
-            raise _not_found(sources, identity)
-        shown = {"id": identity, "found": list(_describe(project, found))}
+        if (score := _find_score(project, identity)) is not None:
+            shown = {"id": identity, "found": [score]}
+        else:
+            shown = _captured(project, identity, folders)
     if as_json:
         console.say_json(shown)
     else:
         for line in nested_lines(shown, ""):
             console.say(line)
     return 0
+
+
+def _find_score(project: Project, identity: str) -> dict[str, Any] | None:
+    """What was scored, of an id in the output of a batch deployment; nothing for any other."""
+    named = _SCORE.fullmatch(identity)
+    if named is None:
+        return None
+    name, number, data, row = named.groups()
+    ledger, recorded = project.ledger, project.recorded()
+    known = recorded.deployments()
+    addresses = {each for each in known if each.startswith(f"deployment.{name}@")}
+    for oid, commit in ledger.chain(ledger.tip) if addresses else ():
+        entry = load_entry(oid, commit)
+        if entry.address not in addresses or entry.action not in DEPLOYS:
+            continue
+        deployed = Recorded(Snapshot(ledger.objects, oid)).deployed(entry.address)
+        if deployed is None or deployed.scored is None or deployed.version != int(number):
+            continue
+        if entry.outcome == "done" and str(deployed.scored["read"]).startswith(data):
+            version = recorded.version(deployed.model, deployed.version)
+            lost = f"the ledger has no version {number} of {deployed.model}"
+            return {
+                "scored": entry.address,
+                "row": int(row),
+                "read": {
+                    "path": (deployed.where or {}).get("input"),
+                    "md5": deployed.scored["read"],
+                },
+                "wrote": {"path": deployed.scored["path"], "md5": deployed.scored["wrote"]},
+                "model": deployed.model,
+                "version": deployed.version,
+                "deployed": _told(entry),
+                "lineage": _lineage(version, recorded) if version else lost,
+            }
+    return None
+
+
+def _captured(project: Project, identity: str, folders: Sequence[Path]) -> dict[str, Any]:
+    sources = {**capture_folders(project.root), **{str(each): each for each in folders}}
+    found = list(_find(sources, identity))
+    if not found:
+        raise _not_found(sources, identity)
+    return {"id": identity, "found": list(_describe(project, found))}
 
 
 def _find(sources: dict[str, Path], identity: str) -> Iterator[Captured]:
@@ -134,8 +181,10 @@ def _deployed(
         and _second(entry.when) <= _second(moment)
     )
     entry: Entry | None = next(entries, None)
-    if entry is None:
-        return None
+    return None if entry is None else _told(entry)
+
+
+def _told(entry: Entry) -> dict[str, Any]:
     return {
         "serial": entry.serial,
         "when": entry.when,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 
+import pytest
+
 from tests.e2e.conftest import Project
 
 ADDRESS = "deployment.nightly@scoring"
@@ -57,6 +59,8 @@ def test_scores_are_made_when_they_are_stale_and_only_then(project: Project) -> 
     assert entry["detail"] == (
         "version 1 scored 2 rows of data/applicants.csv into data/scores.csv"
     )
+    [found] = project.json("trace", first[1]["prediction_id"])["found"]
+    assert (found["row"], found["version"], found["read"]["md5"]) == (2, 1, md5)
     # DVC says the same, and can do it without an apply
     dvcfile = "services/nightly/dvc.yaml"
     assert "up to date" in project.run("dvc", "status", dvcfile).stdout
@@ -80,6 +84,7 @@ def test_scores_are_made_when_they_are_stale_and_only_then(project: Project) -> 
     assert scores(project) == first
 
 
+@pytest.mark.thorough
 def test_another_version_scores_and_a_rollback_goes_back(project: Project) -> None:
     declare(project)
     project.apply()
