@@ -84,9 +84,15 @@ def _batch(spec: Spec, deployment: Deployment, at: Path) -> Iterator[Problem]:
             yield Problem("MLS120", (*at, "output"), message, hint)
     if batch.id is not None and not _COLUMN.fullmatch(batch.id):
         message = f"{show(batch.id)} cannot be the name of a column here"
-        yield Problem("MLS120", (*at, "id"), message, "letters, digits, `_`, `-`, `.` and spaces")
+        yield Problem(
+            "MLS120", (*at, "id"), message, "write letters, digits, `_`, `-`, `.` and spaces"
+        )
     if batch.schedule is not None:
         yield from _schedule(spec, batch.schedule, (*at, "schedule"))
+
+
+def _kinds(ends: tuple[str, ...]) -> str:
+    return f"the kinds are {', '.join(f'`{end}`' for end in ends)}"
 
 
 def _schedule(spec: Spec, schedule: str, at: Path) -> Iterator[Problem]:
