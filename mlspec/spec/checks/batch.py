@@ -91,10 +91,6 @@ def _batch(spec: Spec, deployment: Deployment, at: Path) -> Iterator[Problem]:
         yield from _schedule(spec, batch.schedule, (*at, "schedule"))
 
 
-def _kinds(ends: tuple[str, ...]) -> str:
-    return f"the kinds are {', '.join(f'`{end}`' for end in ends)}"
-
-
 def _schedule(spec: Spec, schedule: str, at: Path) -> Iterator[Problem]:
     if (wrong := why_no_time(schedule)) is not None:
         hint = 'write minute, hour, day, month and weekday in UTC: "0 3 * * *" is each day at 3'
