@@ -1,7 +1,7 @@
 """Compares the answers of services with those of frameworks, by format: `make bench-formats`.
 
 For each format a model is trained on a data set of scikit-learn, written as the framework writes
-it, looked at, and served by the code of its service in a process of its own. All rows of the data
+it, packaged as an apply does, and served over HTTP by a process of its own. All rows of the data
 set are asked. Times are processor time for one row with its probabilities: of the framework's own
 calls, and of the service's code from the body of a request to its answer.
 
@@ -14,32 +14,37 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy
-from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.artifacts import pack, save_weights
 from benchmarks.measure import machine
-from mlspec.compilers.bento import compile_bento
-from mlspec.compilers.naming import artifact_name
-from mlspec.formats import convert_artifact, inspect_declared
-from mlspec.spec.models import Artifact, Deployment, Model, Stage
+from mlspec.formats import convert_artifact
+from mlspec.spec.models import Artifact, Passes
 
 RESULTS = Path(__file__).parent / "results" / "formats.md"
 SECONDS = 0.5
+TIMEOUT = 120.0
+MOST_ROWS = 1000
 TREES = 100
 OWN_CLASS = """
 import numpy
@@ -82,13 +87,12 @@ warnings.simplefilter("ignore")
 import service
 rows = json.load(sys.stdin)
 infer = service.load_model()
-answer = infer(service.read_rows(json.dumps({"rows": rows}).encode()))
 body = json.dumps({"rows": rows[:1]}).encode()
 began, runs = time.process_time(), 0
 while (spent := time.process_time() - began) < SECONDS:
     json.dumps(infer(service.read_rows(body)))
     runs += 1
-print(json.dumps({**answer, "microseconds": spent / runs * 1e6}))
+print(spent / runs * 1e6)
 """
 
 
@@ -111,7 +115,8 @@ def main() -> int:
     head = ("format", "model", "rows", "equal", "numbers differ by", "own µs", "service µs")
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     wrong = 0
-    for case in _cases():
+    cases = list(_cases())
+    for case in cases:
         with tempfile.TemporaryDirectory(prefix="mlspec-formats-") as folder:
             equal, difference, own, service = _measure(case, Path(folder))
         wrong += equal < 1
@@ -119,6 +124,13 @@ def main() -> int:
             f"| {case.artifact.format} | {case.title} | {len(case.data)} | {equal:.1%} | "
             f"{difference:.1e} | {own:,.0f} | {service:,.0f} |"
         )
+    with tempfile.TemporaryDirectory(prefix="mlspec-formats-") as folder:
+        equal, difference = _measure_elsewhere(cases[0], Path(folder))
+    wrong += equal < 1
+    lines.append(
+        f"| http | the {cases[0].artifact.format} above, in another process | "
+        f"{len(cases[0].data)} | {equal:.1%} | {difference:.1e} | | |"
+    )
     lines += ["", *_conversions()]
     here = machine()
     said = f"{here['cores']} processors, {here['memory_gib']} GiB; processor time in microseconds."
@@ -132,39 +144,94 @@ def main() -> int:
 def _measure(case: Case, root: Path) -> tuple[float, float, float, float]:
     """The share of equal predictions, the largest difference, and both times in microseconds."""
     case.write(root)
-    signature = inspect_declared(case.artifact, root, case.code)
-    place = root / "service"
-    (place / "model").mkdir(parents=True)
-    model = Model(stages={"train": Stage(command="true")}, artifact=case.artifact)
-    deployment = Deployment(model="m", targets=("here",), runtime="asgi")
-    for file in compile_bento("m", deployment, "m", model, {}):
-        (place / file.path.rpartition("/")[2]).write_text(file.text, encoding="utf-8")
-    described = {"model": "m", "version": 1, "signature": signature}
-    (place / "model/model.json").write_text(json.dumps(described), encoding="utf-8")
-    path = case.artifact.path
-    copy = shutil.copytree if (root / path).is_dir() else shutil.copyfile
-    copy(root / path, place / "model" / artifact_name(path))
-    for name in case.code:
-        (place / "code").mkdir(exist_ok=True)
-        shutil.copyfile(root / name, place / "code" / name)
+    place, signature = pack(root, case.artifact, case.code)
     names = [column["name"] for column in signature["columns"]]
     rows = [dict(zip(names, row, strict=True)) for row in case.data.to_numpy().tolist()]
-    done = subprocess.run(
+    answer = _ask(place, rows)
+    service = subprocess.run(
         [sys.executable, "-c", PROGRAM.replace("SECONDS", str(SECONDS))],
         cwd=place,
-        input=json.dumps(rows),
+        input=json.dumps(rows[:1]),
         capture_output=True,
         text=True,
         check=True,
     )
-    answer = json.loads(done.stdout)
+    return (*_compare(case, answer), _own(case), float(service.stdout))
+
+
+def _measure_elsewhere(case: Case, root: Path) -> tuple[float, float]:
+    """Likewise of a service that passes requests on to that of `case`; no times."""
+    for name in ("there", "here"):
+        (root / name).mkdir()
+    case.write(root / "there")
+    place, signature = pack(root / "there", case.artifact)
+    columns = {column["name"]: column["type"] for column in signature["columns"]}
+    rows = [dict(zip(columns, row, strict=True)) for row in case.data.to_numpy().tolist()]
+    with _running(place) as port:
+        passes = Passes(
+            url=f"http://127.0.0.1:{port}/predict", answer="integer", probabilities=True
+        )
+        artifact = Artifact(path="m.json", format="http", columns=columns, passes=passes)
+        *_, declared = shlex.split(passes.declare(artifact).command)
+        (root / "here/m.json").write_text(declared, encoding="utf-8")
+        return _compare(case, _ask(pack(root / "here", artifact).folder, rows))
+
+
+def _compare(case: Case, answer: Mapping[str, Any]) -> tuple[float, float]:
+    """The share of equal predictions, and by how much a number differs at most."""
     expected = numpy.asarray(case.predict(case.data)).ravel()
     found = numpy.asarray(answer["predictions"])
     numbers = (found, expected)
     if case.probabilities is not None:
         numbers = (numpy.asarray(answer["probabilities"]), case.probabilities(case.data))
-    difference = float(numpy.abs(numbers[0] - numbers[1]).max())
-    return float((found == expected).mean()), difference, _own(case), answer["microseconds"]
+    return float((found == expected).mean()), float(numpy.abs(numbers[0] - numbers[1]).max())
+
+
+def _ask(place: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """What the service answers over HTTP, to as many rows at once as it takes."""
+    answers: dict[str, list[Any]] = {}
+    with _running(place) as port:
+        for start in range(0, len(rows), MOST_ROWS):
+            body = json.dumps({"rows": rows[start : start + MOST_ROWS]}).encode()
+            with urlopen(f"http://127.0.0.1:{port}/predict", body, timeout=TIMEOUT) as answer:
+                for key, values in json.load(answer).items():
+                    if isinstance(values, list):
+                        answers.setdefault(key, []).extend(values)
+    return answers
+
+
+@contextmanager
+def _running(place: Path) -> Iterator[int]:
+    """The port of the service in a folder, once it is ready."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", "service:app", "--port", str(port)],
+            cwd=place,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            until = time.monotonic() + TIMEOUT
+            while not _is_ready(port):
+                if process.poll() is not None or time.monotonic() > until:
+                    log.seek(0)
+                    raise SystemExit(f"no service: {log.read().decode(errors='replace')}")
+                time.sleep(0.05)
+            yield port
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=TIMEOUT):
+            return True
+    except OSError:
+        return False
 
 
 def _own(case: Case) -> float:
@@ -185,12 +252,15 @@ def _cases() -> Iterator[Case]:
     pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(data, target)
     linear = "scaler and logistic regression, breast cancer"
     yield from _estimators(pipeline, linear, data)
+    images, digits = load_digits(return_X_y=True, as_frame=True)
+    forest = RandomForestClassifier(TREES, random_state=0).fit(images, digits)
+    yield from _estimators(forest, f"random forest of {TREES} trees, digits", images)
+    wines, makers = load_wine(return_X_y=True, as_frame=True)
     plain = LogisticRegression(max_iter=10_000).fit(data, target)
 
     def write_weights(root: Path) -> None:
         (root / "own.py").write_text(OWN_CLASS)
-        names, slopes = numpy.array(list(data)), plain.coef_[0]
-        numpy.savez(root / "m.npz", names=names, slopes=slopes, start=plain.intercept_)
+        save_weights(root / "m.npz", list(data), plain)
 
     declared = {"path": "m.npz", "format": "python", "class": "own:Predictor"}
     yield Case(
@@ -209,6 +279,8 @@ def _cases() -> Iterator[Case]:
             yield _booster(kind, classes, f"{TREES} trees, breast cancer", data)
             numbers.fit(ages, progress)
             yield _booster(kind, numbers, f"{TREES} trees, diabetes", ages)
+            several = _boosters(kind)[0].fit(wines, makers)
+            yield _booster(kind, several, f"{TREES} trees, wine", wines)
     if importlib.util.find_spec("torch") is not None:
         yield from _networks(data)
     if importlib.util.find_spec("keras") is not None:
@@ -383,8 +455,8 @@ def _conversions() -> Iterator[str]:
 
     yield "As ONNX, by `mlspec convert`:"
     yield ""
-    yield "| model | rows | equal | numbers differ by | own µs | ONNX µs |"
-    yield "|---|---|---|---|---|---|"
+    yield "| model | rows | equal | numbers differ by | own µs | ONNX µs | times as fast |"
+    yield "|---|---|---|---|---|---|---|"
     data, target = load_breast_cancer(return_X_y=True, as_frame=True)
     data.columns = [name.replace(" ", "_") for name in data]
     scaled = make_pipeline(StandardScaler(), LogisticRegression()).fit(data, target)
@@ -393,7 +465,7 @@ def _conversions() -> Iterator[str]:
         ("scaler and logistic regression", "skops", lambda path: skops.io.dump(scaled, path)),
         (f"random forest of {TREES} trees", "skops", lambda path: skops.io.dump(forest, path)),
     ]
-    for kind in ("xgboost", "lightgbm"):
+    for kind in ("xgboost", "lightgbm", "catboost"):
         if importlib.util.find_spec(kind) is not None:
             fitted = _boosters(kind)[0].fit(data, target)
             saved = fitted.booster_ if kind == "lightgbm" else fitted
@@ -408,7 +480,7 @@ def _conversions() -> Iterator[str]:
         yield (
             f"| {title} | {figures['onnx_rows']} | {figures['onnx_equal']:.1%} | "
             f"{figures['onnx_difference']:.1e} | {figures['own_microseconds']:,.0f} | "
-            f"{figures['onnx_microseconds']:,.0f} |"
+            f"{figures['onnx_microseconds']:,.0f} | {figures['onnx_speedup']:,.1f} |"
         )
 
 

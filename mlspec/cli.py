@@ -231,7 +231,7 @@ def fetch(
 @app.command()
 def convert(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(help="A skops, joblib, XGBoost or LightGBM file.")],
+    model: Annotated[str, typer.Argument(help="Of skops, joblib, XGBoost, LightGBM, CatBoost.")],
     out: Annotated[str, typer.Argument(help="The ONNX file to write.")],
     sample: Annotated[str, typer.Option(help="Rows to compare with: CSV or Parquet.")],
     format: Annotated[  # noqa: A002

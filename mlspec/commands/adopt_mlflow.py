@@ -34,6 +34,7 @@ from mlspec.worktree import Worktree
 
 PART = "adopting.part"
 """What is being downloaded; one at a time, for there is a lock."""
+_ANOTHER_NAME = "give what is taken over another name: --name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +113,15 @@ def _take(
     if known is not None and known.from_ is None:
         raise MlspecError(
             f"model.{name} is this repository's own",
-            hint="give what is taken over another name: --name",
+            hint=_ANOTHER_NAME,
         )
     if known is not None and known.from_ is not None and not _is_same_model(known, said_by):
         raise MlspecError(
             f"model.{name} was taken from {known.from_.place}",
-            hint="give what is taken over another name: --name",
+            hint=_ANOTHER_NAME,
         )
     if known is None and name in taken and flavour.format:
-        raise MlspecError(
-            f"dataset.{name} has this name", hint="give what is taken over another one: --name"
-        )
+        raise MlspecError(f"dataset.{name} has this name", hint=_ANOTHER_NAME)
     licence = options.licence or version.licence or flavour.licence
     if not licence and known is not None and known.from_ is not None:
         licence = known.from_.licence
@@ -146,7 +145,7 @@ def _take(
     if known is not None and known.artifact and known.artifact.format != flavour.format:
         raise MlspecError(
             f"model.{name} is {known.artifact.format}, and {said_by} is {flavour.kind}",
-            hint="give what is taken over another name: --name",
+            hint=_ANOTHER_NAME,
         )
     size = part.stat().st_size
     digest = f"sha256:{sha256_of_file(part)}"
@@ -180,7 +179,7 @@ def _place(root: Path, taken: _Taken, part: Path, undo: Undo, *, ours: bool) -> 
     if not ours and place.exists() and f"sha256:{sha256_of_file(place)}" != taken.digest:
         raise MlspecError(
             f"there is another file at {taken.path}; nothing was changed",
-            hint="move it away, or give what is taken over another name: --name",
+            hint=f"move it away, or {_ANOTHER_NAME}",
         )
     pointer = f"{taken.path}.dvc"
     if pointer in scm.ignored([pointer]):
@@ -232,7 +231,7 @@ def _edits(
         if loaded.spec.datasets[taken.name].path != taken.path:
             raise MlspecError(
                 f"dataset.{taken.name} is another one",
-                hint="give what is taken over another name: --name",
+                hint=_ANOTHER_NAME,
             )
         return
     if known is None:

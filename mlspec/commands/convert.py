@@ -15,6 +15,7 @@ from mlspec.render.style import escape
 from mlspec.render.waiting import waiting
 
 ENDINGS = {
+    ".cbm": "catboost",
     ".joblib": "joblib",
     ".json": "xgboost",
     ".lgb": "lightgbm",

@@ -22,7 +22,7 @@ def read_signature(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise Unservable("is not a CatBoost model", SAVE)
-    model = _load_model(path)
+    model = load_model(path)
     if model.get_embedding_feature_indices():
         raise Unservable("takes embeddings, which are not values of a row")
     names = list(model.feature_names_)
@@ -46,7 +46,8 @@ def read_signature(path: Path) -> dict[str, Any]:
     }
 
 
-def _load_model(path: Path) -> Any:
+def load_model(path: Path) -> Any:
+    """The estimator, of classes if it knows them."""
     import catboost
 
     try:

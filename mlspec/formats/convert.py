@@ -16,6 +16,7 @@ import math
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -55,7 +56,7 @@ def convert(
     differ by no more, and all else is the same. If it is `optional` it must be faster too, and what
     can not be converted is said in `out`; else :class:`Unservable` is raised.
     """
-    if format not in ("skops", "joblib", "lightgbm", "xgboost"):
+    if format not in ("catboost", "skops", "joblib", "lightgbm", "xgboost"):
         raise Unservable(f"models of the format {format} are not converted")
     check_bytes(format, Path(path))
     reader = importlib.import_module(f"mlspec.formats.{format}")
@@ -232,6 +233,15 @@ def _own_answers(kind: str, model: Any, signature: dict[str, Any]) -> Answers:
 
         return estimate
 
+    if kind == "catboost":
+
+        def ask(frame: Any) -> Sequence[Any]:
+            table = frame.to_numpy(dtype=float)
+            answers = [model.predict(table, thread_count=1)]
+            return [*answers, model.predict_proba(table, thread_count=1)] if probable else answers
+
+        return ask
+
     def boost(frame: Any) -> Sequence[Any]:
         table = frame.to_numpy(dtype=float)
         if kind == "xgboost":
@@ -295,6 +305,8 @@ def _of_estimator(model: Any, inputs: list[tuple[str, Any]], signature: dict[str
 
 
 def _of_booster(kind: str, model: Any, width: int) -> bytes:
+    if kind == "catboost":
+        return _of_catboost(model)
     import onnxmltools
     from onnxmltools.convert.common.data_types import FloatTensorType
 
@@ -305,6 +317,25 @@ def _of_booster(kind: str, model: Any, width: int) -> bytes:
         model = model.copy()
         model.feature_names = None
         made = onnxmltools.convert_xgboost(model, initial_types=inputs)
+    written: bytes = made.SerializeToString()
+    return written
+
+
+def _of_catboost(model: Any) -> bytes:
+    """As CatBoost writes it, with probabilities as a matrix instead of a map for each row."""
+    import onnx
+
+    with tempfile.TemporaryDirectory(prefix="mlspec-") as folder:
+        path = f"{folder}/model.onnx"
+        model.save_model(path, format="onnx")
+        made = onnx.load(path)
+    graph = made.graph
+    for node in [node for node in graph.node if node.op_type == "ZipMap"]:
+        graph.node.remove(node)
+        for output in [output for output in graph.output if output.name == node.output[0]]:
+            kind = onnx.TensorProto.FLOAT
+            shares = onnx.helper.make_tensor_value_info(node.input[0], kind, [None, None])
+            output.CopyFrom(shares)
     written: bytes = made.SerializeToString()
     return written
 
@@ -334,8 +365,8 @@ def _onnx_answers(written: bytes) -> Answers:
     kinds = {"tensor(double)": numpy.float64, "tensor(float)": numpy.float32}
 
     def answer(frame: Any) -> Sequence[Any]:
-        if len(inputs) == 1 and inputs[0].name == "X":
-            feed = {"X": frame.to_numpy(dtype=kinds[inputs[0].type])}
+        if len(inputs) == 1 and inputs[0].type in kinds:
+            feed = {inputs[0].name: frame.to_numpy(dtype=kinds[inputs[0].type])}
         else:
             feed = {
                 each.name: frame[[each.name]].to_numpy(dtype=kinds.get(each.type, object))

@@ -249,7 +249,7 @@ class Artifact(Section):
         return f"a pickle, which can run any code; trusted: {said}" if said else ""
 
 
-CONVERTED = ("joblib", "lightgbm", "skops", "xgboost")
+CONVERTED = ("catboost", "joblib", "lightgbm", "skops", "xgboost")
 """Formats that `mlspec convert` takes."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 
@@ -12,10 +11,7 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from mlspec.compilers.bento import compile_bento
-from mlspec.compilers.naming import artifact_name
-from mlspec.formats import inspect_declared
-from mlspec.spec.models import Deployment, Model, Stage
+from benchmarks.artifacts import pack
 
 PROGRAM = """
 import json, sys, time, warnings
@@ -88,20 +84,7 @@ def _serve(folder, artifact, *requests, code=()):
     Goes out: its signature, then each answer: predictions and perhaps probabilities, or problems.
     """
     training = artifact.signature.from_ if artifact.signature else ""
-    signature = inspect_declared(artifact, folder, code, training=training)
-    place = folder / "service"
-    (place / "model").mkdir(parents=True, exist_ok=True)
-    model = Model(stages={"train": Stage(command="true")}, artifact=artifact)
-    deployment = Deployment(model="m", targets=("here",), runtime="asgi")
-    for file in compile_bento("m", deployment, "m", model, {}):
-        (place / file.path.rpartition("/")[2]).write_text(file.text)
-    described = {"model": "m", "version": 1, "signature": signature}
-    (place / "model/model.json").write_text(json.dumps(described))
-    source, target = folder / artifact.path, place / "model" / artifact_name(artifact.path)
-    (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
-    for path in code:
-        (copy := place / "code" / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / path, copy)
+    place, signature = pack(folder, artifact, code, training)
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         cwd=place,

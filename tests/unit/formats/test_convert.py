@@ -59,6 +59,21 @@ def test_boosters(tmp_path, kind):
     assert figures["onnx_difference"] < 0.01
 
 
+@pytest.mark.parametrize("data", [load_iris, load_breast_cancer, load_diabetes])
+def test_catboost(tmp_path, data):
+    framework = pytest.importorskip("catboost")
+    table, target = data(return_X_y=True, as_frame=True)
+    table.to_csv(tmp_path / "sample.csv", index=False)
+    kind = "CatBoostRegressor" if data is load_diabetes else "CatBoostClassifier"
+    model = getattr(framework, kind)(iterations=10, verbose=0, allow_writing_files=False)
+    model.fit(table, target).save_model(tmp_path / "m.cbm")
+    given = (tmp_path / "m.cbm", "catboost", tmp_path / "sample.csv", tmp_path / "m.onnx")
+    figures = convert_artifact(*given, tolerance=1e-4)
+    assert figures["onnx_equal"] == figures["onnx_served"] == 1.0
+    signature = inspect_artifact(tmp_path / "m.onnx", "onnx")
+    assert [column["name"] for column in signature["columns"]] == list(table)
+
+
 def test_what_differs_is_said():
     from mlspec.formats.convert import compare
 
@@ -80,7 +95,7 @@ def test_what_can_not_be_compared_is_refused(tmp_path, cancer, classifier):
         ("m.skops", "skops", "empty.csv", "has no row without a missing value"),
         ("m.skops", "skops", "none.csv", "there is no such file"),
         ("unnamed.skops", "skops", "other.csv", "the sample has 2, not 4"),
-        ("other.csv", "catboost", "other.csv", "format catboost are not converted"),
+        ("other.csv", "keras", "other.csv", "format keras are not converted"),
         ("other.csv", "joblib", "other.csv", "is a pickle"),
     ):
         with pytest.raises(MlspecError, match=message):

@@ -10,9 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from mlspec.compilers.bento import compile_bento
-from mlspec.formats import inspect_declared
-from mlspec.spec.models import Deployment, Model
+from benchmarks.artifacts import pack
+from mlspec.spec.models import Model
 
 PROGRAM = """
 import asyncio, json, sys
@@ -87,15 +86,7 @@ def ask(folder, model, *requests):
     declared = model.stages["declare"].command
     command = declared.replace("mlspec", f"{sys.executable} -m mlspec", 1)
     subprocess.run(command, shell=True, cwd=folder, check=True, capture_output=True, timeout=120)
-    signature = inspect_declared(model.artifact, folder)
-    place = folder / "service"
-    (place / "model").mkdir(parents=True)
-    deployment = Deployment(model="m", targets=("here",), runtime="asgi")
-    for file in compile_bento("m", deployment, "m", model, {}):
-        (place / file.path.rpartition("/")[2]).write_text(file.text)
-    described = {"model": "m", "version": 1, "signature": signature}
-    (place / "model/model.json").write_text(json.dumps(described))
-    (place / "model/artifact.json").write_bytes((folder / "m.json").read_bytes())
+    place, _ = pack(folder, model.artifact)
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         cwd=place,

@@ -7,6 +7,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks.artifacts import save_weights
 from mlspec.errors import MlspecError
 from mlspec.formats import inspect_declared
 from mlspec.imports import trace_class
@@ -66,8 +67,7 @@ def repository(tmp_path):
 def weights(repository):
     data, target = load_breast_cancer(return_X_y=True, as_frame=True)
     estimator = LogisticRegression(max_iter=10_000).fit(data, target)
-    path = repository / "m.npz"
-    numpy.savez(path, names=list(data), slopes=estimator.coef_[0], start=estimator.intercept_)
+    save_weights(repository / "m.npz", list(data), estimator)
     return data, estimator
 
 
