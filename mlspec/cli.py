@@ -231,7 +231,7 @@ def fetch(
 @app.command()
 def convert(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(help="Of skops, joblib, XGBoost, LightGBM, CatBoost.")],
+    model: Annotated[str, typer.Argument(help="Of skops, joblib, a booster, or PyTorch.")],
     out: Annotated[str, typer.Argument(help="The ONNX file to write.")],
     sample: Annotated[str, typer.Option(help="Rows to compare with: CSV or Parquet.")],
     format: Annotated[  # noqa: A002
@@ -245,6 +245,9 @@ def convert(
     optional: Annotated[
         bool, typer.Option("--optional", help="Do not fail; say in the figures what came of it.")
     ] = False,
+    columns: Annotated[
+        str, typer.Option(help="Types of the columns of a model of tensors, as JSON.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Write a model as ONNX, and say how alike and how fast it answers.
@@ -264,6 +267,7 @@ def convert(
         trusted=trusted,
         tolerance=tolerance,
         optional=optional,
+        columns=columns,
         as_json=as_json,
     )
     raise typer.Exit(done)

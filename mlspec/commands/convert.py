@@ -15,6 +15,7 @@ from mlspec.render.style import escape
 from mlspec.render.waiting import waiting
 
 ENDINGS = {
+    ".pt2": "pytorch",
     ".cbm": "catboost",
     ".joblib": "joblib",
     ".json": "xgboost",
@@ -37,6 +38,7 @@ def run_convert(
     trusted: str,
     tolerance: float | None = None,
     optional: bool = False,
+    columns: str = "",
     as_json: bool,
 ) -> int:
     """Write `out`, and the figures to the file `metrics` if one is named."""
@@ -49,7 +51,14 @@ def run_convert(
     place.parent.mkdir(parents=True, exist_ok=True)
     with waiting("converting"):
         figures = convert_artifact(
-            start / model, kind, start / sample, place, trusted, tolerance, optional=optional
+            start / model,
+            kind,
+            start / sample,
+            place,
+            trusted,
+            tolerance,
+            optional=optional,
+            columns=_read_columns(columns),
         )
     if metrics:
         (start / metrics).parent.mkdir(parents=True, exist_ok=True)
@@ -66,3 +75,18 @@ def run_convert(
         f"{figures['onnx_microseconds']:,.0f} µs instead of {figures['own_microseconds']:,.0f} µs"
     )
     return 0
+
+
+def _read_columns(text: str) -> dict[str, str]:
+    if not text:
+        return {}
+    try:
+        columns = json.loads(text)
+    except ValueError:
+        columns = None
+    if not isinstance(columns, dict) or not all(isinstance(each, str) for each in columns.values()):
+        raise MlspecError(
+            "--columns is not a JSON object of types",
+            hint="""write --columns '{"age": "number"}'""",
+        )
+    return columns

@@ -98,12 +98,13 @@ def convert_artifact(
     tolerance: float | None = None,
     *,
     optional: bool = False,
+    columns: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, float]:
     """Write a model as ONNX to `out`; how like it answers the rows of `sample`, and how fast.
 
     With a `tolerance`, also whether it may take the place of the model; if it is `optional`, it has
     to be faster. Raises :class:`MlspecError` if it can not be converted, or answers otherwise and
-    is not optional.
+    is not optional. `columns` are the types of those of a model of tensors, by name.
     """
     for each in (path, sample):
         if not each.is_file():
@@ -116,6 +117,7 @@ def convert_artifact(
         "trusted": trusted,
         "tolerance": tolerance,
         "optional": optional,
+        "columns": dict(columns),
     }
     command = ("mlspec.formats.convert", json.dumps(arguments))
     figures: dict[str, float] = _ask(command, path, CONVERSION_TIMEOUT, sys.executable)["figures"]

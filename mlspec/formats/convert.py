@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ def convert(
     trusted: str = "",
     tolerance: float | None = None,
     optional: bool = False,
+    columns: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
     """Write the model at `path` as ONNX to `out`; how it answers the rows of `sample`.
 
@@ -56,11 +57,13 @@ def convert(
     differ by no more, and all else is the same. If it is `optional` it must be faster too, and what
     can not be converted is said in `out`; else :class:`Unservable` is raised.
     """
-    if format not in ("catboost", "skops", "joblib", "lightgbm", "xgboost"):
+    if format not in ("catboost", "joblib", "lightgbm", "pytorch", "skops", "xgboost"):
         raise Unservable(f"models of the format {format} are not converted")
     check_bytes(format, Path(path))
     reader = importlib.import_module(f"mlspec.formats.{format}")
-    options = {"trusted": trusted} if format == "joblib" else {}
+    options: dict[str, Any] = {"trusted": trusted} if format == "joblib" else {}
+    if columns:
+        options["columns"] = columns
     signature = reader.read_signature(Path(path), **options)
     frame = _read_sample(Path(sample), signature)
     model = reader.load_model(Path(path))
@@ -233,6 +236,8 @@ def _own_answers(kind: str, model: Any, signature: dict[str, Any]) -> Answers:
 
         return estimate
 
+    if kind == "pytorch":
+        return _own_tensors(model)
     if kind == "catboost":
 
         def ask(frame: Any) -> Sequence[Any]:
@@ -257,10 +262,27 @@ def _own_answers(kind: str, model: Any, signature: dict[str, Any]) -> Answers:
     return boost
 
 
+def _own_tensors(program: Any) -> Answers:
+    """What PyTorch answers, to rows that are laid out and typed as it takes them."""
+    from mlspec.formats.tensors import run_torch
+
+    run = run_torch(program.module(check_guards=False))
+    [taken] = [
+        node.meta["val"]
+        for node in program.graph.nodes
+        if node.op == "placeholder" and node.name in program.graph_signature.user_inputs
+    ]
+    dtype = str(taken.dtype).removeprefix("torch.")
+    shape = (-1, *map(int, taken.shape[1:]))
+    return lambda frame: run(frame.to_numpy(dtype=dtype).reshape(shape))
+
+
 def _write(kind: str, model: Any, signature: dict[str, Any], *, wide: bool) -> bytes:
     """The model as ONNX, with numbers of float64 if `wide`."""
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 
+    if kind == "pytorch":
+        return _of_program(model, [column["name"] for column in signature["columns"]])
     number = DoubleTensorType if wide else FloatTensorType
     names = [column["name"] for column in signature["columns"]]
     texts = {column["name"] for column in signature["columns"] if column["type"] == "string"}
@@ -321,6 +343,13 @@ def _of_booster(kind: str, model: Any, width: int) -> bytes:
     return written
 
 
+def _of_program(program: Any, names: list[str]) -> bytes:
+    import torch
+
+    made = torch.onnx.export(program, dynamo=True, verbose=False)
+    return _with_names(made.model_proto.SerializeToString(), names)
+
+
 def _of_catboost(model: Any) -> bytes:
     """As CatBoost writes it, with probabilities as a matrix instead of a map for each row."""
     import onnx
@@ -362,11 +391,17 @@ def _onnx_answers(written: bytes) -> Answers:
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
     inputs = session.get_inputs()
-    kinds = {"tensor(double)": numpy.float64, "tensor(float)": numpy.float32}
+    kinds: dict[str, Any] = {
+        "tensor(double)": numpy.float64,
+        "tensor(float)": numpy.float32,
+        "tensor(int64)": numpy.int64,
+    }
 
     def answer(frame: Any) -> Sequence[Any]:
         if len(inputs) == 1 and inputs[0].type in kinds:
-            feed = {inputs[0].name: frame.to_numpy(dtype=kinds[inputs[0].type])}
+            rows = frame.to_numpy(dtype=kinds[inputs[0].type])
+            sizes = inputs[0].shape[1:]
+            feed = {inputs[0].name: rows.reshape(-1, *sizes) if len(sizes) > 1 else rows}
         else:
             feed = {
                 each.name: frame[[each.name]].to_numpy(dtype=kinds.get(each.type, object))

@@ -25,6 +25,7 @@ PACKAGES = {
     "keras": "'mlspec[keras]'",
     "lightgbm": "lightgbm",
     "onnxmltools": "'mlspec[convert]'",
+    "onnxscript": "'mlspec[convert]'",
     "pandas": "pandas",
     "safetensors": "'mlspec[torch]'",
     "skl2onnx": "'mlspec[convert]'",

@@ -49,15 +49,10 @@ _FUNCTION = re.compile(r"[A-Z][A-Za-z]+")
 
 def read_signature(path: Path, *, columns: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Run it on two rows and say what it takes and gives."""
-    with open_archive(path, KIND, SAVE) as archive:
-        names = _check(archive, list_members(archive, KIND, SAVE))
     import torch
 
-    try:
-        program = torch.export.load(str(path))
-        model = program.module(check_guards=False)
-    except Exception as error:  # whatever its reader raises
-        raise Unservable(f"is not {KIND}: {first_line(error)}", SAVE) from None
+    program, names = _load(path)
+    model = program.module(check_guards=False)
     taken = [
         node.meta.get("val")
         for node in program.graph.nodes
@@ -78,6 +73,25 @@ def read_signature(path: Path, *, columns: Mapping[str, str] | None = None) -> d
         width *= size
     found = take_columns(columns or {}, names, width, whole=dtype.startswith("int"))
     return describe_model(found, sizes, dtype, run_torch(model))
+
+
+def load_model(path: Path) -> Any:
+    """The program; nothing of it is a pickle."""
+    return _load(path)[0]
+
+
+def _load(path: Path) -> tuple[Any, str | None]:
+    """The program, and the names of its columns if they were saved with it."""
+    with open_archive(path, KIND, SAVE) as archive:
+        names = _check(archive, list_members(archive, KIND, SAVE))
+    import torch
+
+    try:
+        program = torch.export.load(str(path))
+        program.module(check_guards=False)
+    except Exception as error:  # whatever its reader raises
+        raise Unservable(f"is not {KIND}: {first_line(error)}", SAVE) from None
+    return program, names
 
 
 def _check(archive: zipfile.ZipFile, members: Mapping[str, str]) -> str | None:

@@ -249,7 +249,7 @@ class Artifact(Section):
         return f"a pickle, which can run any code; trusted: {said}" if said else ""
 
 
-CONVERTED = ("catboost", "joblib", "lightgbm", "skops", "xgboost")
+CONVERTED = ("catboost", "joblib", "lightgbm", "pytorch", "skops", "xgboost")
 """Formats that `mlspec convert` takes."""
 
 
@@ -353,6 +353,8 @@ class Serve(Section):
         words += ["--metrics", metrics, "--tolerance", f"{self.tolerance:g}"]
         if artifact.trusted is not None:
             words += ["--trusted", artifact.trusted]
+        if artifact.columns:
+            words += ["--columns", json.dumps(dict(artifact.columns))]
         if self.runtime == "auto":
             words.append("--optional")
         return Convert(

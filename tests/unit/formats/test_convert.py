@@ -74,6 +74,23 @@ def test_catboost(tmp_path, data):
     assert [column["name"] for column in signature["columns"]] == list(table)
 
 
+def test_a_program_of_pytorch(tmp_path):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    table, _ = load_iris(return_X_y=True, as_frame=True)
+    table.assign(other=1).to_csv(tmp_path / "sample.csv", index=False)
+    torch.manual_seed(7)
+    network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+    free = ({0: torch.export.Dim.DYNAMIC},)
+    program = torch.export.export(network.eval(), (torch.zeros(2, 4),), dynamic_shapes=free)
+    torch.export.save(program, tmp_path / "m.pt2")
+    given = (tmp_path / "m.pt2", "pytorch", tmp_path / "sample.csv", tmp_path / "m.onnx")
+    figures = convert_artifact(*given, tolerance=1e-5, columns=dict.fromkeys(table, "number"))
+    assert figures["onnx_equal"] == figures["onnx_served"] == 1.0
+    signature = inspect_artifact(tmp_path / "m.onnx", "onnx")
+    assert [column["name"] for column in signature["columns"]] == list(table)
+
+
 def test_what_differs_is_said():
     from mlspec.formats.convert import compare
 
