@@ -38,7 +38,6 @@ from mlspec.providers.local.rundir import (
 )
 from mlspec.providers.secrets import find_secret
 from mlspec.providers.target import Release, Running
-from mlspec.spec.models import challenger_name
 
 if TYPE_CHECKING:
     from mlspec.rollouts.counts import Counts
@@ -117,20 +116,23 @@ class LocalTarget:
         self, ask: Ask, deployment: str, release: Release, smoke: Sequence[Mapping[str, Any]]
     ) -> Iterator[None]:
         """A candidate that is ready and has answered; what fails then is the fault of it, too."""
-        # An HTTP client costs half of the import of this module, and planning observes targets.
-        from mlspec.providers.local.proxy import find_program
-        from mlspec.providers.local.smoke import SmokeFailed, check_smoke
-
         launch = make_launch(release, self.drain_seconds, self._tokens(deployment, release))
         launch |= self._together(deployment, release)
-        if launch.get("rule") and find_program() is None:
-            raise MlspecError(
-                f"deployment.{deployment}@{self.name}: a challenger that answers clients needs "
-                "HAProxy, which is not installed",
-                hint="install it, for example with `apt-get install haproxy`, or write "
-                "`mode: shadow`",
-            )
+        if launch.get("rule"):
+            from mlspec.providers.local.proxy import find_program
+
+            if find_program() is None:
+                raise MlspecError(
+                    f"deployment.{deployment}@{self.name}: a challenger that answers clients needs "
+                    "HAProxy, which is not installed",
+                    hint="install it, for example with `apt-get install haproxy`, or write "
+                    "`mode: shadow`",
+                )
         candidate = ask(do="deploy", launch=launch, port=self.port, token=release.token)
+        # An HTTP client costs half of the import of this module, and planning observes targets; it
+        # is imported while the candidate starts.
+        from mlspec.providers.local.smoke import SmokeFailed, check_smoke
+
         try:
             ask(do="await", seconds=self.ready_seconds)
             check_smoke(candidate["private"], smoke, own_headers(self.run_dir(deployment)))
@@ -182,6 +184,8 @@ class LocalTarget:
         part = release.settings.get("challenger")
         if not part:
             return {}
+        from mlspec.spec.models import challenger_name  # observing does without
+
         door = socket_folder(self.run_dir(challenger_name(deployment))) / DOOR
         if part["shadow"]:
             return {"door": str(door), "copied": part["share"]}

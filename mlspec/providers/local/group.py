@@ -69,8 +69,11 @@ def make_environment(
 class Worker:
     """A process and the line to it."""
 
-    def __init__(self, process: Process, control: socket.socket) -> None:
+    def __init__(
+        self, process: Process, control: socket.socket, on_event: Callable[[], None]
+    ) -> None:
         self.process = process
+        self._on_event = on_event
         self.reached: dict[Event, asyncio.Event] = {
             "ready": asyncio.Event(),
             "listening": asyncio.Event(),
@@ -87,6 +90,7 @@ class Worker:
                     self.reached["listening"].clear()
                 elif reached := self.reached.get(event):
                     reached.set()
+                self._on_event()
         code = await self.process.wait()
         writer.close()
         return code
@@ -124,6 +128,7 @@ class Group:
         self._on_change = on_change
         self._workers: dict[int, Worker] = {}
         self._listening = False
+        self._moved = asyncio.Event()
         self._ending = asyncio.Event()
         self._was_ready = False
         private.unlink(missing_ok=True)
@@ -178,7 +183,9 @@ class Group:
                 return self.failed
             if len(reached) == self.launch.workers and all(reached):
                 return ""
-            await asyncio.sleep(0.02)
+            self._moved.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._moved.wait(), deadline - loop.time())
         return f"not {event} within {timeout:.0f} s"
 
     async def _keep(self, number: int) -> None:
@@ -195,6 +202,7 @@ class Group:
             log.warning("a worker of %s %s", self._name, how)
             if not self._was_ready:
                 self.failed = f"a worker {how} before it was ready"
+                self._moved.set()
                 return
             if loop.time() - started > STEADY_SECONDS:
                 pause = FIRST_PAUSE
@@ -252,7 +260,7 @@ class Group:
         finally:
             os.close(handle)
             theirs.close()
-        return Worker(process, ours)
+        return Worker(process, ours, self._moved.set)
 
     async def end(self) -> None:
         """Drain the workers that had connections; end those that do not end by themselves."""

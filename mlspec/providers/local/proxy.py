@@ -8,7 +8,6 @@ before it began to answer is sent once more, to the other one if need be.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
 import shutil
@@ -116,7 +115,7 @@ class Proxy:
             cwd=base.parent,
             stdin=asyncio.subprocess.DEVNULL,
             pass_fds=(listener.fileno(),),
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=_make_end_with_parent() if sys.platform == "linux" else None,
             process_group=0,
         )
         proxy = cls(process, admin, config, drain_seconds)
@@ -178,6 +177,9 @@ class Proxy:
             on_lost()
 
 
-def _end_with_parent() -> None:
+def _make_end_with_parent() -> Callable[[], None]:
     """A supervisor that is killed can not tell it to end; then the port would not be free."""
-    ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGTERM)
+    import ctypes  # most supervisors never have a proxy
+
+    library = ctypes.CDLL(None)
+    return lambda: library.prctl(_SET_PDEATHSIG, signal.SIGTERM)

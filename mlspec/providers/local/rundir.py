@@ -15,10 +15,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +52,10 @@ def socket_folder(run_dir: Path) -> Path:
     """The run folder, or one with a short name that belongs to this user alone."""
     if _holds_sockets(run_dir):
         return run_dir
+    # A supervisor, for whose start a deploy waits, does without them as a rule.
+    import hashlib
+    import tempfile
+
     name = f"mlspec-{os.getuid()}-{hashlib.sha256(os.fsencode(run_dir)).hexdigest()[:12]}"
     folder = Path(tempfile.gettempdir()) / name
     if not _holds_sockets(folder):  # TMPDIR may be long, too
