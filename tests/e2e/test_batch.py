@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Project
+from tests.e2e.conftest import Checkout, Project
 
 ADDRESS = "deployment.nightly@scoring"
 SPEC = """
@@ -102,3 +103,21 @@ def test_another_version_scores_and_a_rollback_goes_back(project: Project) -> No
     (project.root / "data/scores.csv").unlink()
     project.run("dvc", "repro", "--force", "services/nightly/dvc.yaml")
     assert scores(project) == first
+
+
+@pytest.mark.thorough
+def test_another_clone_leaves_it_alone_and_destroy_keeps_the_scores(
+    project: Project, checkout: Checkout, tmp_path: Path
+) -> None:
+    declare(project)
+    project.apply()
+    first = scores(project)
+    project.commit("Scored")
+    clone = checkout(tmp_path / "clone")
+    project.run("git", "clone", "--quiet", ".", str(clone.root))
+    assert ADDRESS not in clone.plan()
+    assert f"{ADDRESS}: version 1 of loans, elsewhere" in clone.mlspec("status", "--all").stdout
+    said = project.mlspec("destroy", "--yes").stderr
+    assert "forgotten; data/scores.csv stays" in said
+    assert scores(project) == first
+    assert reason(project) == "version 1 is not deployed yet"
