@@ -121,3 +121,24 @@ def test_another_clone_leaves_it_alone_and_destroy_keeps_the_scores(
     assert "forgotten; data/scores.csv stays" in said
     assert scores(project) == first
     assert reason(project) == "version 1 is not deployed yet"
+
+
+@pytest.mark.thorough
+def test_scores_wait_for_an_approval(project: Project) -> None:
+    declare(project)
+    project.edit("scoring: {kind: batch}", "scoring: {kind: batch, approvals: 1}")
+    project.commit("Have somebody look first")
+    project.apply()
+    assert not (project.root / "data/scores.csv").exists()
+    assert "waits for 1 approval of release" in project.held()[ADDRESS]
+    project.mlspec("approve", ADDRESS)
+    assert "by somebody else than who made it" in project.held()[ADDRESS]
+    bob = {"GIT_AUTHOR_NAME": "Bob", "GIT_AUTHOR_EMAIL": "bob@example.org"}
+    project.mlspec("approve", ADDRESS, **bob)
+    project.apply()
+    assert len(scores(project)) == 2
+    [entry] = [each for each in project.json("log", ADDRESS) if each["command"] == "apply"]
+    assert entry["detail"].endswith("; approved by ada@example.org, bob@example.org")
+    # other data are another release
+    project.write("data/applicants.csv", ROWS + "eve,50,90\n")
+    assert "waits for 1 approval of release" in project.held()[ADDRESS]
