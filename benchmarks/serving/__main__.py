@@ -22,6 +22,7 @@ from typing import Any
 from benchmarks.serving import services
 from benchmarks.serving.load import Burst, send
 from benchmarks.serving.model import BATCH, make_models
+from benchmarks.serving.profile import profile
 from benchmarks.serving.report import ASGI, BENTO, CAPTURING, Batch, Measured, Start, render
 from benchmarks.serving.services import Running
 from benchmarks.serving.turns import Side, compare
@@ -55,7 +56,12 @@ def main() -> int:
         loads: list[float] = []
         bursts = _bursts(running, folder, rows, options.rounds, options.seconds, loads)
         by_name = {service.name: service for service in running}
-        captures = 1.0
+        captures, spent = 1.0, []
+        if ASGI in by_name:
+            say("profile")
+            body = json.dumps(by_name[ASGI].body(rows[:1])).encode()
+            side = Side(by_name[ASGI].process, by_name[ASGI].url, body)
+            spent = profile(side, folder, connections=LOADS[-1])
         if ASGI in by_name and CAPTURING in by_name:
             off, on = by_name[ASGI], by_name[CAPTURING]
             body = json.dumps(off.body(rows[:1])).encode()
@@ -71,6 +77,7 @@ def main() -> int:
             _batches(folder, rows, estimators, options.rounds),
             _starts(folder, rows, min(options.rounds, 5)),
             captures,
+            spent,
             median(loads),
         )
     text, missed = render(measured, options.rounds, options.seconds)
@@ -147,6 +154,7 @@ def _batches(folder: Path, rows: list[Any], estimators: dict[str, Any], rounds: 
     import http.client
 
     import numpy
+    import pandas
     from threadpoolctl import threadpool_limits
 
     from benchmarks.serving.model import COLUMNS
@@ -171,14 +179,19 @@ def _batches(folder: Path, rows: list[Any], estimators: dict[str, Any], rounds: 
             def own(estimator: Any = estimator, table: Any = table) -> Any:
                 return estimator.predict(table), estimator.predict_proba(table)
 
+            def framed(estimator: Any = estimator) -> Any:
+                table = pandas.DataFrame(rows).to_numpy("float32")
+                return estimator.predict(table), estimator.predict_proba(table)
+
             def run(session: Any = session, given: str = given, table: Any = table) -> Any:
                 return session.run(None, {given: table})
 
             with threadpool_limits(1):
                 assert ask()["predictions"] == run()[0].tolist()
-                times: dict[str, list[float]] = {"ask": [], "own": [], "run": []}
+                times: dict[str, list[float]] = {"ask": [], "own": [], "framed": [], "run": []}
                 for _ in range(rounds * 5):
-                    for key, act in (("ask", ask), ("own", own), ("run", run)):
+                    acts = ("ask", ask), ("own", own), ("framed", framed), ("run", run)
+                    for key, act in acts:
                         began = time.perf_counter()
                         act()
                         times[key].append(time.perf_counter() - began)

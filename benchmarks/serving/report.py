@@ -22,12 +22,14 @@ SHOWN = ("bentoml", "fastapi", "msgspec", "onnxruntime", "pydantic", "uvicorn", 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Seconds of a request with many rows, and of the model's own answer to them: the estimator's
-    as it was trained, and that of the session which the service runs."""
+    as it was trained, of a ready array and of the rows by way of a data frame, and that of the
+    session which the service runs."""
 
     model: str
     rows: int
     asked: float
     own: float
+    framed: float
     session: float
 
 
@@ -51,6 +53,8 @@ class Measured:
     starts: list[Start]
     captures: float
     """CPU of a request that is captured beside one that is not."""
+    profile: list[tuple[str, float]]
+    """Functions by the share of the time that is their own."""
     load: float
     """What the machine had to do, as the median of its load averages; 1 is one processor."""
 
@@ -84,14 +88,16 @@ def render(measured: Measured, rounds: int, seconds: float) -> tuple[str, int]:
         "",
         (
             "A batch, in milliseconds: a request over HTTP from its first byte to its parsed "
-            "answer, the estimator's own predict and predict_proba of a ready array, and the "
+            "answer, the estimator's own predict and predict_proba of a ready array, the same of "
+            "the rows as they are asked (dicts, by way of a data frame), and the "
             "session of ONNX Runtime alone."
         ),
         "",
-        "| model | rows | request | estimator | session |",
-        "|---|---|---|---|---|",
+        "| model | rows | request | estimator | of rows | session |",
+        "|---|---|---|---|---|---|",
         *(
             f"| {b.model} | {b.rows} | {1000 * b.asked:.2f} | {1000 * b.own:.2f} | "
+            f"{1000 * b.framed:.2f} | "
             f"{1000 * b.session:.2f} |"
             for b in measured.batches
         ),
@@ -108,8 +114,16 @@ def render(measured: Measured, rounds: int, seconds: float) -> tuple[str, int]:
         "| bound | measured | must be | |",
         "|---|---|---|---|",
         *(bound.line() for bound in bounds),
+        *_profile(measured.profile),
     ]
     return "\n".join(lines) + "\n", sum(not bound.holds for bound in bounds)
+
+
+def _profile(shares: list[tuple[str, float]]) -> Iterator[str]:
+    if shares:
+        yield from ("", f"Where {ASGI} spends its time, at 16 connections, by functions:", "")
+        yield from ("| function | own time |", "|---|---|")
+        yield from (f"| `{name}` | {share:.1%} |" for name, share in shares)
 
 
 def _row(measured: Measured, name: str) -> str:
@@ -150,6 +164,11 @@ def _bounds(measured: Measured) -> Iterator[Bound]:
             yield Bound(
                 f"{batch.rows} rows, {batch.model}, beside the model's own predict",
                 batch.asked / batch.own, 1.1, "x",
+            )  # fmt: skip
+        else:
+            yield Bound(
+                f"{batch.rows} rows, {batch.model}, beside the model's own predict of these rows",
+                batch.asked / batch.framed, 1.1, "x",
             )  # fmt: skip
     for start in measured.starts:
         times = start.ready / start.bare

@@ -32,7 +32,7 @@ class Side:
 def compare(one: Side, other: Side, *, connections: int, rounds: int) -> float:
     """CPU of a request of `one`, as times that of `other`; the median of all rounds."""
     sides = one, other
-    lines = [_Lines(side, connections) for side in sides]
+    lines = [Lines(side, connections) for side in sides]
     ratios = []
     for number in range(rounds + 1):
         before = [cpu_of(side.process) for side in sides]
@@ -50,7 +50,7 @@ def compare(one: Side, other: Side, *, connections: int, rounds: int) -> float:
     return median(ratios)
 
 
-class _Lines:
+class Lines:
     """Connections that all ask, and then all wait for their answers."""
 
     def __init__(self, side: Side, connections: int) -> None:
