@@ -23,7 +23,7 @@ async def main():
     for rows in json.load(sys.stdin):
         body = json.dumps({"rows": rows}).encode()
         try:
-            answers.append(json.loads(await service.CORE.answer(body, "id", keep=False)))
+            answers.append(json.loads(await service.CORE.answer(body, "id")))
         except service.Refused as refused:
             answers.append([refused.status, json.loads(refused.answer("id"))["error"]])
     service.CORE.close()
