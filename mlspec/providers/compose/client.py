@@ -164,7 +164,7 @@ class ComposeTarget:
         failed_to = f"version {release.version} of {release.model} was not taken into service"
         not_taken = f"{site.address}: {failed_to}"
         if failed := bring_up(site, kept, smoke, self.ready_seconds):
-            site.remove_slot(kept.slot)
+            site.remove_slot(kept.slot, grace=1)  # nobody asked it anything
             raise RolledBack(f"{not_taken}: {failed}")
 
         def prepare() -> None:

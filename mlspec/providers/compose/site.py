@@ -168,10 +168,10 @@ class Site:
             return "\n".join(text.splitlines()[-TROUBLE_LINES:])
         return ""
 
-    def remove_slot(self, slot: str) -> None:
-        """End what is in a slot."""
+    def remove_slot(self, slot: str, grace: int = GRACE_SECONDS) -> None:
+        """End what is in a slot; `grace` are the seconds until it must have answered."""
         names = [name for name, each in self.live().items() if part_of(each) == slot]
-        self.engine.stop(names, GRACE_SECONDS)
+        self.engine.stop(names, grace)
         self.engine.remove(names)
 
     def remove_all(self) -> None:
