@@ -295,14 +295,16 @@ def _sha256(path: Path) -> str:
 def _clear(site: Site, kept: Kept, before: Kept | None) -> None:
     """Have only what is settled, and see to it that this is so again if the connection is lost."""
     if before is None:
-        site.host.ask("if_lost", calls=[site.stop_call(PROXY, kept.slot)])
+        parts = (PROXY, kept.slot)
+        site.host.ask("if_lost", calls=[site.stop_call(*parts), site.disable_call(*parts)])
         return
     back = site.weigh_call(share_out(before.slot, 1.0))
     if is_running(site.show(PROXY)[PROXY]):
         with suppress(Refused):
             site.host.many([back])
     site.host.many([site.stop_call(kept.slot)])
-    site.host.ask("if_lost", calls=[back, site.stop_call(kept.slot)])
+    gone = [site.stop_call(kept.slot), site.disable_call(kept.slot)]
+    site.host.ask("if_lost", calls=[back, *gone])
 
 
 def _take(site: Site, kept: Kept, before: Kept | None) -> None:

@@ -115,6 +115,7 @@ class Host:
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] | None = None
         self._read = b""
+        self._waits = False
 
     def __enter__(self) -> Self:
         command = self.way.command()
@@ -155,7 +156,7 @@ class Host:
 
     def ask(self, do: str, *, patience: float = CALL_SECONDS, **what: Any) -> Any:
         """What it answers to a request of :mod:`.remote`, within so many seconds."""
-        self._send(_line_of(do, what))
+        self._request(do, what)
         return self._answer(patience)
 
     def many(self, calls: Sequence[Mapping[str, Any]], patience: float = CALL_SECONDS) -> list[Any]:
@@ -168,7 +169,7 @@ class Host:
     def put(self, path: str, source: Path) -> None:
         """Have a file there."""
         size = source.stat().st_size
-        self._send(_line_of("put", {"path": path, "size": size}))
+        self._request("put", {"path": path, "size": size})
         with source.open("rb") as file:
             while size and (part := file.read(min(CHUNK, size))):
                 self._send(part)
@@ -177,8 +178,18 @@ class Host:
             raise MlspecError(f"{source} became shorter while it was sent", hint="apply again")
         self._answer(CALL_SECONDS)
 
+    def _request(self, do: str, what: Mapping[str, Any]) -> None:
+        if self._waits:  # the next answer would be that of another request
+            raise RemoteUnreachable(
+                f"{self.where}: it has not answered what it was asked before",
+                hint="apply again when it is there",
+            )
+        self._waits = True
+        self._send(json.dumps({"do": do, **what}).encode() + b"\n")
+
     def _answer(self, seconds: float) -> Any:
         answer = json.loads(self._line(time.monotonic() + seconds))
+        self._waits = False
         if "error" not in answer:
             return answer["value"]
         said, hint = str(answer["error"]), str(answer.get("hint") or "")
@@ -271,7 +282,3 @@ def explain(way: Way, where: str, code: int, said: str) -> MlspecError:
     return RemoteUnreachable(
         f"{where}: the connection failed: {tail}", hint="`ssh` by hand tells whether it is there"
     )
-
-
-def _line_of(do: str, what: Mapping[str, Any]) -> bytes:
-    return json.dumps({"do": do, **what}).encode() + b"\n"

@@ -339,11 +339,19 @@ class Remote:
         return answers
 
     def do_prune(self, folder: str) -> None:
-        """Remove what no deployment of this folder uses or used lately."""
+        """Remove what no deployment of this folder uses or used lately.
+
+        Nothing is removed while others are at work here: what their releases use is in no record.
+        """
+        if any(self._is_held(each) for each in sorted(Path(folder, "locks").glob("*"))):
+            return
         used = set()
         for name in self.do_list(f"{folder}/deployments"):
             text = self.do_read(f"{folder}/deployments/{name}/record.json")
-            record = json.loads(text or "{}")
+            try:
+                record = json.loads(text or "{}")
+            except ValueError:  # nobody knows what it uses
+                return
             used |= {record.get("files"), record.get("environment")}
         for kind in ("releases", "environments"):
             place = Path(folder, kind)
@@ -352,7 +360,22 @@ class Remote:
             for path in newest_first[KEPT:]:
                 old = time.time() - path.stat().st_mtime > ABANDONED_SECONDS
                 if old and path.name not in used:
-                    shutil.rmtree(path, ignore_errors=True)
+                    aside = Path(self.do_begin(str(path)))  # half of one is none
+                    path.rename(aside / "unused")
+                    shutil.rmtree(aside, ignore_errors=True)
+
+    def _is_held(self, path: Path) -> bool:
+        """Whether another connection has this lock."""
+        lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            if any(os.path.sameopenfile(lock, own) for own in self._locks):
+                return False
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(lock)
+        return False
 
 
 def ask(port: int, method: str, path: str, body: str | None, token: str) -> dict[str, Any]:
@@ -455,12 +478,17 @@ def serve() -> None:
             except OSError as error:
                 where = f"{error.filename}: " if error.filename else ""
                 answer = {"error": f"{where}{error.strerror or error}", "kind": "refused"}
+            except Lost:
+                raise
+            except Exception as error:  # what is to be made if lost still is
+                said = f"{request['do']}: {type(error).__name__}: {error}"
+                answer = {"error": said, "kind": "refused"}
             line.answer(answer)
     except Lost:
         for call in remote.if_lost:
             try:
                 remote.carry_out(call)
-            except (Problem, OSError):
+            except Exception:  # nobody is told any more, and the next one may go well
                 continue
 
 

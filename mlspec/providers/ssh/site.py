@@ -153,7 +153,7 @@ class Site:
 
         That is one request: a connection that is lost leaves all of it, or nothing.
         """
-        calls = [] if ended is None else [self.stop_call(ended)]
+        calls = [] if ended is None else [self.stop_call(ended), self.disable_call(ended)]
         self.host.many(
             [
                 self.keep_call(kept),
@@ -250,6 +250,11 @@ class Site:
         names = [unit_name(self.stem, part) for part in parts]
         return self.systemctl_call("stop", *names, refusal=False)
 
+    def disable_call(self, *parts: str) -> Call:
+        """What has a start of the host leave the units of parts alone."""
+        names = [unit_name(self.stem, part) for part in parts]
+        return self.systemctl_call("disable", *names, refusal=False)
+
     def weigh_call(self, shares: Mapping[str, float]) -> Call:
         return {
             "do": "proxy",
@@ -265,7 +270,7 @@ class Site:
         self.host.many(
             [
                 self.stop_call(*parts),
-                call("disable", *names, refusal=False),
+                self.disable_call(*parts),
                 *(
                     call("clean", "--what=state", name, refusal=False)
                     for name in (names if captures else ())

@@ -169,3 +169,43 @@ def test_the_far_end_needs_nothing_of_mlspec():
     assert "from mlspec" not in source
     code = f"import ast; ast.parse(open({remote.__file__!r}).read(), feature_version=(3, 9))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_request_that_goes_wrong_is_told_and_the_next_one_is_answered(host, tmp_path):
+    with host() as connected:
+        with pytest.raises(Refused, match="no_such: AttributeError"):
+            connected.ask("no_such")
+        assert connected.ask("list", path=str(tmp_path / "none")) == []
+
+
+def test_an_answer_that_is_late_is_not_taken_for_another(host):
+    connected = host()
+    connected.__enter__()
+    try:
+        with pytest.raises(RemoteUnreachable, match="no answer in time"):
+            connected.ask("run", command=["sleep", "1"], patience=0.1)
+        with pytest.raises(RemoteUnreachable, match="has not answered"):
+            connected.ask("list", path="/")
+    finally:
+        connected.__exit__(MlspecError, None, None)
+
+
+def test_what_is_unused_goes_when_nobody_else_is_at_work(host, tmp_path):
+    places = tmp_path / "environments"
+    for number in range(5):
+        place = places / str(number)
+        place.mkdir(parents=True)
+        os.utime(place, (number, number))
+    record = tmp_path / "deployments/loans@prod/record.json"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"environment": "0"}')
+    with host() as first:
+        first.ask("hold", path=str(tmp_path / "locks/loans@prod"), seconds=1)
+        with host() as second:
+            second.ask("hold", path=str(tmp_path / "locks/other@prod"), seconds=1)
+            first.ask("prune", folder=str(tmp_path))
+            assert len(list(places.iterdir())) == 5
+    with host() as third:
+        third.ask("hold", path=str(tmp_path / "locks/loans@prod"), seconds=20)
+        third.ask("prune", folder=str(tmp_path))
+    assert sorted(path.name for path in places.iterdir()) == ["0", "2", "3", "4"]
