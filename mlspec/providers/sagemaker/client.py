@@ -96,7 +96,7 @@ class SageMakerTarget:
         return float(self.place["ready"])
 
     def observe(self, deployment: str) -> Running | None:
-        found = self._find(deployment)
+        found = self._own(deployment)
         if found is None:
             return self._stopped(deployment)
         tags = found.tags
@@ -210,16 +210,14 @@ class SageMakerTarget:
 
     def stop(self, deployment: str) -> None:
         """SageMaker has no endpoint without machines: it is deleted, its configuration is kept."""
-        found = self._find(deployment)
+        found = self._own(deployment)
         if found is None:
             return
-        tags = {**found.tags, STATUS: "stopped"}
-        arn = self._ask("describe_endpoint_config", EndpointConfigName=found.config)
-        self._tag(str(arn["EndpointConfigArn"]), tags)
+        self._tag_config(found.config, {**found.tags, STATUS: "stopped"})
         self._delete(deployment)
 
     def start(self, deployment: str) -> Running:
-        if self._find(deployment) is not None:
+        if self._own(deployment) is not None:
             return self._observed(deployment)
         kept = self._kept(deployment)
         if kept is None:
@@ -235,13 +233,23 @@ class SageMakerTarget:
         )
         if problem := self._await(deployment, config):
             raise MlspecError(f"{self._address(deployment)}: it did not start: {problem}")
+        self._tag_config(config, {STATUS: "serving"})
         return self._observed(deployment)
 
     def rename(self, deployment: str, name: str) -> None:
         """An endpoint keeps its name: one with the new name is made of the same image."""
-        found = self._find(deployment)
-        if found is None or self._find(name) is not None:
+        found = self._own(deployment)
+        if found is None:
             return
+        made = self._own(name)
+        config = self._make_alike(found, name) if made is None else made.config
+        if problem := self._await(name, config):
+            self.destroy(name)
+            raise MlspecError(f"{self._address(name)}: it did not start: {problem}")
+        self.destroy(deployment)
+
+    def _make_alike(self, found: Endpoint, name: str) -> str:
+        """An endpoint with another name for the release of one; its configuration."""
         [champion, *_] = self._variants(found.config)
         model = self._ask("describe_model", ModelName=champion["ModelName"])
         variant = Variant(
@@ -255,13 +263,10 @@ class SageMakerTarget:
         tags = compile_tags(self._record(name, variant, config, found.token))
         endpoint = self._endpoint(name)
         self._ask("create_endpoint", EndpointName=endpoint, EndpointConfigName=config, Tags=tags)
-        if problem := self._await(name, config):
-            self.destroy(name)
-            raise MlspecError(f"{self._address(name)}: it did not start: {problem}")
-        self.destroy(deployment)
+        return config
 
     def destroy(self, deployment: str) -> None:
-        if self._find(deployment) is not None:
+        if self._own(deployment) is not None:
             self._delete(deployment)
         self._prune(deployment, "")
 
@@ -318,6 +323,7 @@ class SageMakerTarget:
         found = self._find(deployment)
         if found is not None:
             self._tag(found.arn, self._record(deployment, variant, config, token))
+            self._tag_config(config, {STATUS: "serving"})  # it may be of one that was stopped
         self._prune(deployment, config)
 
     def _record(self, deployment: str, variant: Variant, config: str, token: int) -> dict[str, str]:
@@ -392,6 +398,11 @@ class SageMakerTarget:
             for key, before, now in pairs:
                 if now in seen and float(seen[now]) != float(each[before]):
                     yield f"variant[{name}].{key}", each[before], seen[now]
+
+    def _own(self, deployment: str) -> Endpoint | None:
+        """The endpoint of the deployment; one of somebody else that is called so is none."""
+        found = self._find(deployment)
+        return found if found is not None and self._has(found.tags, deployment) else None
 
     def _find(self, deployment: str) -> Endpoint | None:
         try:
@@ -541,6 +552,10 @@ class SageMakerTarget:
     def _tag(self, arn: str, tags: Mapping[str, str]) -> None:
         own = {key: value for key, value in tags.items() if not key.startswith("aws:")}
         self._ask("add_tags", ResourceArn=arn, Tags=compile_tags(own))
+
+    def _tag_config(self, config: str, tags: Mapping[str, str]) -> None:
+        found = self._ask("describe_endpoint_config", EndpointConfigName=config)
+        self._tag(str(found["EndpointConfigArn"]), tags)
 
     def _is_own(self, arn: str, deployment: str) -> bool:
         return self._has(self._tags(arn), deployment)

@@ -366,6 +366,21 @@ def test_rename(target, cloud, release):
     assert set(cloud.endpoints) == {"demo-attrition"} and len(cloud.names()) == 3
 
 
+def test_a_rename_that_was_killed_is_finished(target, cloud, release):
+    target.deploy("churn", release(1), [])
+    target._make_alike(target._find("churn"), "attrition")
+    target.rename("churn", "attrition")
+    assert set(cloud.endpoints) == {"demo-attrition"} and len(cloud.names()) == 3
+
+
+def test_what_was_started_again_and_is_gone_is_not_stopped(target, release):
+    target.deploy("churn", release(1), [])
+    target.stop("churn")
+    target.start("churn")
+    target._delete("churn")
+    assert target.observe("churn") is None
+
+
 def test_a_later_apply_is_not_overwritten(target, release):
     target.deploy("churn", release(2, token=5), [])
     with pytest.raises(MlspecError, match="a later apply"):
@@ -377,6 +392,10 @@ def test_an_endpoint_of_somebody_else_is_left_alone(target, root, release):
     other = make_target(root, "other", kind="sagemaker", port=3000, place=PLACE)
     with pytest.raises(MlspecError, match="an endpoint demo-churn that is not its own"):
         other.deploy("churn", release(2), [])
+    assert other.observe("churn") is None
+    other.rename("churn", "attrition")
+    other.stop("churn")
+    other.destroy("churn")
     assert target.observe("churn").version == 1
 
 
