@@ -163,7 +163,8 @@ class KubernetesTarget:
             self._take(deployment, release, image, objects, before)
 
         def leave() -> None:
-            give(0.0)
+            with suppress(MlspecError):  # at once, if it can be told to
+                give(0.0)
             self._go_back(deployment, before)
 
         beside = [each for each in parted(0.0) if each["metadata"]["labels"].get(TRACK) == CANARY]
@@ -247,8 +248,14 @@ class KubernetesTarget:
 
     def rename(self, deployment: str, name: str) -> None:
         kept = self._kept(deployment)
-        if kept is None or self._kept(name) is not None:
+        if kept is None:
             return
+        if self._kept(name) is None:
+            self._make_alike(kept, name)
+        self.destroy(deployment)
+
+    def _make_alike(self, kept: Kept, name: str) -> None:
+        """Have the release of one deployment under another name, too."""
         track = Track(kept.model, kept.version, kept.release, kept.image)
         objects = self._compile(self._of(name, kept.settings, track))
         self.kubectl.apply(objects)
@@ -258,7 +265,6 @@ class KubernetesTarget:
         else:
             self._await(name, kept.release)
         self._keep(name, renamed)
-        self.destroy(deployment)
 
     def destroy(self, deployment: str) -> None:
         kept = self._kept(deployment)
