@@ -414,6 +414,11 @@ class Resolver:
         pins = self.pins()
         for name, deployment in self.spec.served.items():
             model = self.spec.models[deployment.model]
+            if isinstance(deployment, Challenging):
+                # it gets the rows of its champion's clients
+                champion = self.spec.models[self.spec.deployments[deployment.champion].model]
+                sensitive = (*model.sensitive, *champion.sensitive)
+                model = model.model_copy(update={"sensitive": sensitive})
             if deployment.batch is not None:
                 yield from self.batch(name, deployment, deployment.batch)
                 continue

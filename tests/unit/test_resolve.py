@@ -317,3 +317,24 @@ def test_a_service_that_may_not_call_what_answers_is_a_problem(resolved: Resolve
     with pytest.raises(SpecError) as caught:
         resolved({"mlspec.yaml": outgoing.replace("model: fraud", asked)})
     assert [(d.code, d.field) for d in caught.value.diagnostics] == [("MLS608", "explain.method")]
+
+
+def test_a_challenger_hides_what_its_champion_does(resolved: Resolve) -> None:
+    other = """\
+  forest:
+    sensitive: [age]
+    stages:
+      train: {command: python src/train.py, outputs: [other.onnx]}
+    artifact: {path: other.onnx, format: onnx}
+targets:
+"""
+    shadow = "targets: [first], capture: {sample: 1}, challenger: {model: forest, mode: shadow}"
+    spec = SPEC.replace("  m:\n", "  m:\n    sensitive: [income]\n", 1)
+    spec = spec.replace("targets:\n", other, 1).replace("targets: [first, second]", shadow)
+    desired = resolved({"mlspec.yaml": spec})
+    texts = {
+        name: desired.get(DeploymentResource, f"deployment.{name}@first").service["service.py"]
+        for name in ("d", "d-challenger")
+    }
+    assert 'SENSITIVE: list[str] = ["income"]' in texts["d"]
+    assert 'SENSITIVE: list[str] = ["age", "income"]' in texts["d-challenger"]
