@@ -10,7 +10,8 @@ import csv
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,6 @@ from mlspec.rollouts.counts import Counts
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 MOST_BYTES = 2**29
 """Of captures that are read; of more, the newest."""
-MOST_LABELS = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,9 @@ def compare(start: Path, console: Console, name: str, options: CompareOptions) -
         resource = find_deployment(project, name)
         beside = _challenger(project, resource)
         sides = _sides(project, console, (resource, beside), options.folders)
+    terms = resource.deployment.challenger
+    if terms is not None and terms.mode is None:
+        sides = _without_shared(*sides)
     champion, challenger = sides
     pairs = [
         (champion.predicted[key].value, challenger.predicted[key].value)
@@ -157,6 +160,17 @@ def _sides(
     return first, second
 
 
+def _without_shared(champion: _Side, challenger: _Side) -> tuple[_Side, _Side]:
+    """Where each answers requests of its own, an id of both is one that a client used twice: what
+    was asked then is not known to be the same."""
+    shared = champion.predicted.keys() & challenger.predicted.keys()
+    first, second = (
+        replace(side, predicted={k: v for k, v in side.predicted.items() if k not in shared})
+        for side in (champion, challenger)
+    )
+    return first, second
+
+
 def _deployed(project: Project, resource: DeploymentResource) -> Deployed:
     found = project.recorded().deployed(resource.address)
     if found is None or found.status == "refused":
@@ -175,7 +189,8 @@ def _counts(project: Project, resource: DeploymentResource, deployed: Deployed) 
 def _newest(paths: Sequence[Path], console: Console) -> Iterator[Path]:
     left = MOST_BYTES
     for path in sorted(paths, key=lambda path: path.name, reverse=True):
-        left -= path.stat().st_size if path.exists() else 0
+        with suppress(FileNotFoundError):  # the oldest are taken away
+            left -= path.stat().st_size
         if left < 0:
             console.note(f"Only the newest {MOST_BYTES // 2**20} MiB of captures are read.")
             return
@@ -225,11 +240,15 @@ def _as_value(text: str, like: Value) -> Value:
     if isinstance(like, bool) and text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
         raise MlspecError(
-            f"the label {escape(text[:100])} is no number, and predictions are"
-        ) from None
+            f"the label {escape(json.dumps(text[:100]))} is no number, and predictions are",
+            hint="leave out rows whose label is not known",
+        )
+    return number
 
 
 def _read_labels(path: Path) -> dict[Key, str]:
@@ -243,7 +262,15 @@ def _read_labels(path: Path) -> dict[Key, str]:
             }
     except OSError as error:
         raise MlspecError(f"{path} can not be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, csv.Error):
+    except (
+        ValueError,
+        OverflowError,
+        RecursionError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        csv.Error,
+    ):
         raise MlspecError(
             f"{path} is no file of labels",
             hint="write CSV or lines of JSON with `id` (of the answer), `label`, and `row` (from "

@@ -57,7 +57,7 @@ def read_predictions(
     for path in paths:
         with suppress(OSError), path.open("rb") as file:  # the oldest are taken away
             for row in chain.from_iterable(map(read_rows, file)):
-                with suppress(KeyError, TypeError):
+                with suppress(KeyError, TypeError, ValueError):
                     version, value = (
                         (row["model"], row["model_version"]),
                         row["output"]["prediction"],
