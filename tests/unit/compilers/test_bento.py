@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from mlspec.plan import Consequence
 from mlspec.spec.models import (
     Artifact,
     Auth,
+    Challenger,
     Deployment,
     Explain,
     Model,
@@ -254,3 +256,21 @@ def test_what_is_not_asked_for_is_not_in_the_service(runtime):
     }
     if runtime == "bentoml":
         assert "code/**" in yaml.safe_load(asked["bentofile.yaml"].text)["include"]
+
+
+def test_no_part_of_a_service_takes_a_name_of_another():
+    text = make_files(
+        auth=Auth(file="/etc/tokens"),
+        limits=RequestLimits(in_flight=4, rate="5/s"),
+        telemetry=Telemetry(endpoint="http://127.0.0.1:4318/"),
+        explain=Explain(method="permutation", background="rows.csv"),
+        challenger=Challenger(model="other", mode="shadow"),
+    )["service.py"].text
+    names = Counter(
+        target.id
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name)
+    )
+    assert [name for name, count in names.items() if count > 1] == []
