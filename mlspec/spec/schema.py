@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import ast
 import inspect
+from importlib import import_module
+from itertools import chain
+from pkgutil import iter_modules
 from typing import Any
 
 from mlspec.spec import models
@@ -121,7 +124,9 @@ def _polish(definition: dict[str, Any], described: dict[str, str]) -> None:
 def _attribute_docstrings() -> dict[str, dict[str, str]]:
     """By class, the text below each field; read from the source only when a schema is made."""
     found: dict[str, dict[str, str]] = {}
-    for item in ast.parse(inspect.getsource(models)).body:
+    modules = iter_modules(models.__path__, f"{models.__name__}.")
+    sources = (inspect.getsource(import_module(module.name)) for module in modules)
+    for item in chain.from_iterable(ast.parse(source).body for source in sources):
         if not isinstance(item, ast.ClassDef):
             continue
         texts = found[item.name] = {}

@@ -74,7 +74,7 @@ class NotedTarget:
 def install() -> None:
     """Have all deployments there."""
     targets.KINDS[targets.LOCAL] = f"{__name__}:NotedTarget"
-    models.inspect_declared = lambda *_: _SIGNATURE  # type: ignore[assignment]
+    models.inspect_declared = lambda *_, **__: _SIGNATURE  # type: ignore[assignment]
     releases._build_bento = _copy_sources
 
 

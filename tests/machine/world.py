@@ -162,6 +162,7 @@ def _stage_release(
     settings: Mapping[str, Any],
     commit_time: int,
     names: Sequence[str] = SERVICE_FILES,
+    **_: object,
 ) -> Release:
     """As the real one, without a Bento: the folder holds the artifact alone."""
     del commit_time
@@ -183,7 +184,7 @@ def _stage_release(
     )
 
 
-def _inspect(artifact: Artifact, root: Path, _code: object) -> dict[str, Any]:
+def _inspect(artifact: Artifact, root: Path, *_: object, **__: object) -> dict[str, Any]:
     """Another `w` in the params is another interface."""
     return {"columns": [], "w": json.loads((root / artifact.path).read_text())["train"]["w"]}
 
