@@ -114,6 +114,7 @@ class ComposeTarget:
         if kept is None or other.kept() is not None:
             return
         site.remove_all()
+        shutil.rmtree(other.folder, ignore_errors=True)  # of one that was never taken into service
         site.folder.rename(other.folder)
         other.settle(kept)
         if kept.status != "stopped":
@@ -165,6 +166,8 @@ class ComposeTarget:
         not_taken = f"{site.address}: {failed_to}"
         if failed := bring_up(site, kept, smoke, self.ready_seconds):
             site.remove_slot(kept.slot, grace=1)  # nobody asked it anything
+            if before is None:
+                site.remove_all()
             raise RolledBack(f"{not_taken}: {failed}")
 
         def prepare() -> None:

@@ -121,7 +121,10 @@ def leave(site: Site, kept: Kept, before: Kept | None) -> None:
     if before is None:
         site.remove_all()
         return
-    weigh(site, kept, before, 0.0)
+    with suppress(Refused):  # it may be what is wrong
+        weigh(site, kept, before, 0.0)
+    # that of another port, or none, if the release was to have another one
+    ensure_proxy(site, before, None)
     drain(site, kept)
 
 
@@ -134,8 +137,9 @@ def weigh(site: Site, kept: Kept, before: Kept | None, share: float) -> None:
 def drain(site: Site, kept: Kept) -> None:
     """Wait until a slot that gets no requests has answered its last ones, and end it."""
     deadline = time.monotonic() + DRAIN_SECONDS
-    while site.proxy.look()[kept.slot].asked and time.monotonic() < deadline:
-        time.sleep(LOOK_SECONDS)
+    with suppress(Refused):  # what nobody can ask has no requests
+        while site.proxy.look()[kept.slot].asked and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
     site.remove_slot(kept.slot)
 
 

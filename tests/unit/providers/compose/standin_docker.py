@@ -7,7 +7,7 @@ and reaches what runs. What mlspec calls is honoured, and nothing else. A test t
 to do otherwise by a file of the folder:
 
     unreachable   any: the daemon does not answer
-    taken         any: the port of HAProxy is another one's
+    taken         a port, or nothing for any: it is another one's
     unready       a word: containers whose labels have it are never ready
     ends          a word: containers whose labels have it end by themselves
     smoke.json    what a container answers, [[status, text], ...]; without the file 200 to each row
@@ -108,7 +108,8 @@ def run(arguments):
     labels = dict(each.partition("=")[::2] for each in values(arguments, "--label"))
     [name] = values(arguments, "--name")
     published = values(arguments, "--publish")
-    if published and told("taken") is not None:
+    taken = told("taken")
+    if taken is not None and any(taken in each for each in published):
         fail("Error: rootlessport listen tcp 127.0.0.1:3000: bind: address already in use")
     image = next(a for a in arguments[1:] if not a.startswith("-"))
     cpus, memory = values(arguments, "--cpus"), values(arguments, "--memory")

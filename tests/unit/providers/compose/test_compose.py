@@ -236,6 +236,16 @@ def test_smoke_rows_are_asked_before_any_request(target, engine, make_release):
     assert not (engine / "weighed").exists() or live_weights(engine)["blue"] == "200"
 
 
+def test_a_port_that_another_has_leaves_what_serves(target, engine, make_release):
+    target.deploy("churn", make_release(1), [])
+    (engine / "taken").write_text("3999")
+    with pytest.raises(MlspecError, match="address already in use"):
+        target.deploy("churn", make_release(2, port=3999), [])
+    running = target.observe("churn")
+    assert (running.version, running.status, running.differs) == (1, "serving", ())
+    assert running.url.endswith(":3000") and live_weights(engine)["blue"] == "200"
+
+
 def test_a_first_release_that_fails_leaves_nothing(target, engine, make_release):
     (engine / "unready").write_text("1" * 64)
     with pytest.raises(RolledBack):
