@@ -54,6 +54,10 @@ class SshTarget:
     port: int
     place: Mapping[str, Any]
 
+    @property
+    def ready_seconds(self) -> float:
+        return float(self.place.get("ready") or 300.0)
+
     def observe(self, deployment: str) -> Running | None:
         with self._site(deployment) as site:
             kept = site.kept()
@@ -218,7 +222,7 @@ class SshTarget:
         except Refused as refused:
             return f"it does not start: {refused.said}\n{site.tail(kept.slot)}".rstrip()
         door: dict[str, Any] = {"port": kept.ports[kept.slot], "token": site.own_token(kept.slot)}
-        deadline = time.monotonic() + float(self.place.get("ready") or 300.0)
+        deadline = time.monotonic() + self.ready_seconds
         ready = {"do": "get", "path": "/readyz", **door}
         while True:
             answer, told = site.host.many([ready, site.show_call(kept.slot)])
@@ -228,7 +232,7 @@ class SshTarget:
             if answer["status"] == 200:
                 break
             if time.monotonic() > deadline:
-                late = f"it was not ready within {float(self.place.get('ready') or 300.0):.0f} s"
+                late = f"it was not ready within {self.ready_seconds:.0f} s"
                 return f"{late}\n{site.tail(kept.slot)}".rstrip()
             time.sleep(LOOK_SECONDS)
         answers = [site.host.ask("predict", row=dict(row), **door) for row in smoke]
@@ -327,6 +331,8 @@ def _leave(site: Site, kept: Kept, before: Kept | None) -> None:
         return
     with suppress(Refused):  # it may be what is wrong
         site.proxy.weigh(share_out(kept.slot, 0.0), {})
+    # that of another port, or none, if the release was to have another one
+    _ensure_proxy(site, before, None)
     _drain(site, kept.slot)
 
 

@@ -268,7 +268,7 @@ def explain(way: Way, where: str, code: int, said: str) -> MlspecError:
                 f"administrator says and add it to {file}"
             ),
         )
-    if "permission denied" in low:
+    if "permission denied (" in low:  # by which ways; a program that may not be run says it, too
         key = f"the key that {way.identity_env} names" if way.identity_env else "your key"
         return RemoteUnreachable(
             f"{where}: it lets {way.user or 'you'} not in: {tail}",
