@@ -105,4 +105,8 @@ def _for_knative(pod: Mapping[str, Any]) -> Object:
         "runAsNonRoot": True,
         "seccompProfile": pod["securityContext"]["seccompProfile"],
     }
-    return made | {"containers": [container]}
+    made["containers"] = [container]
+    for each in made.get("volumes") or ():
+        if "secret" in each:  # no `fsGroup` gives it to the image's user, who is alone in there
+            each["secret"] = {**each["secret"], "defaultMode": 0o444}
+    return made

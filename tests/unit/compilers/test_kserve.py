@@ -152,3 +152,14 @@ def test_stopped():
     about = stopped(item)["metadata"]["annotations"]
     assert about == item["metadata"]["annotations"] | {"serving.kserve.io/stop": "true"}
     assert "serving.kserve.io/stop" not in item["metadata"]["annotations"]
+
+
+def test_knative_gives_a_pod_no_group_so_all_in_it_may_read_the_tokens():
+    auth = {"auth": {"secret_name": "churn-tokens"}}
+    modes = {}
+    for workload in (STANDARD, KNATIVE):
+        _, pod = parts(only(replace(workload, settings=workload.settings | auth)))
+        [secret] = [each["secret"] for each in pod["volumes"] if "secret" in each]
+        modes[secret["defaultMode"]] = pod.get("securityContext", {}).get("fsGroup")
+    assert set(modes) == {0o440, 0o444}
+    assert modes[0o440] and not modes[0o444]
