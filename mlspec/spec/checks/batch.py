@@ -17,7 +17,7 @@ WRITTEN = (".csv", ".jsonl", ".ndjson", ".parquet")
 USEFUL = {"batch", "description", "model", "owner", "pin", "resources", "tags", "targets"}
 """Keys of a deployment that scores; all others are of those that answer requests."""
 _COLUMN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .-]{0,99}")
-_FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
+_FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 6))
 _PART = re.compile(r"(\*|\d{1,2}(?:-\d{1,2})?)(?:/(\d{1,2}))?")
 
 
