@@ -32,7 +32,10 @@ def _telemetry(telemetry: Telemetry, on: dict[str, Target], at: Path) -> Iterato
     hint = "leave them out: a collector beside the service wants none, and adds those of others"
     yield from check_url(telemetry.endpoint, (*at, "endpoint"), ("http", "https"), hint=hint)
     for name, target in on.items():
-        if target.kind == "kubernetes" and not target.network.outgoing:
+        if target.kind == "sagemaker":
+            message = f"services on target `{name}` reach no network, so no trace leaves them"
+            yield Problem("MLS096", at, message, "remove one of them", on_key=True)
+        elif target.kind == "kubernetes" and not target.network.outgoing:
             message = f"services on target `{name}` may not call others, so no trace leaves them"
             hint = f"write `targets.{name}.network: {{outgoing: true}}`, or remove this"
             yield Problem("MLS096", at, message, hint, on_key=True)
