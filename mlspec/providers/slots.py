@@ -31,12 +31,14 @@ class Look:
 
 @dataclass(slots=True)
 class SlotTrial:
-    """`give`, `take` and `leave` are the target's ways to weigh, promote and abort."""
+    """`give`, `take` and `leave` are the target's ways to weigh, promote and abort; `settled` tells
+    whether the record says that the candidate serves."""
 
     look: Callable[[], Look]
     give: Callable[[float], None]
     take: Callable[[], None]
     leave: Callable[[], None]
+    settled: Callable[[], bool]
     _told: Told = field(default_factory=Told)
 
     def weigh(self, share: float) -> None:
@@ -52,7 +54,8 @@ class SlotTrial:
         self.take()
 
     def abort(self) -> None:
-        self.leave()
+        if not self.settled():  # what went wrong after that takes nothing back
+            self.leave()
 
 
 def other_slot(slot: str | None) -> str:
@@ -66,10 +69,8 @@ def share_out(slot: str, share: float) -> dict[str, float]:
 
 
 @contextmanager
-def trying(
-    trial: SlotTrial, prepare: Callable[[], None], settled: Callable[[], bool], failed: str
-) -> Iterator[None]:
-    """What served before has all requests when the block ends, unless the candidate is `settled`.
+def trying(trial: SlotTrial, prepare: Callable[[], None], failed: str) -> Iterator[None]:
+    """What served before has all requests if the block fails, unless the candidate is settled.
 
     `prepare` is the first that is done. What HAProxy does not reach is rolled back, for which
     `failed` are the words.
@@ -78,10 +79,9 @@ def trying(
         prepare()
         yield
     except NotUp as late:
-        trial.leave()
+        trial.abort()
         raise RolledBack(f"{failed}: {late}") from None
     except BaseException:
-        if not settled():
-            with suppress(MlspecError):
-                trial.leave()
+        with suppress(MlspecError):
+            trial.abort()
         raise

@@ -181,8 +181,9 @@ class ComposeTarget:
             give=lambda share: weigh(site, kept, before, share),
             take=lambda: take(site, kept, before),
             leave=lambda: leave(site, kept, before),
+            settled=lambda: site.kept() == kept,
         )
-        with trying(trial, prepare, lambda: site.kept() == kept, not_taken):
+        with trying(trial, prepare, not_taken):
             yield trial
 
     def _candidate(self, site: Site, release: Release, before: Kept | None) -> Kept:

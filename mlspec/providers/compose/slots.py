@@ -152,6 +152,8 @@ def clear(site: Site, before: Kept | None) -> None:
     if before is not None and left and proxy is not None and is_running(proxy):
         with suppress(Refused):  # nothing runs that could be asked for an answer, either
             site.proxy.weigh(share_out(before.slot, 1.0), {})
+    if before is not None:
+        site.configure(before, before)  # one that was killed may have settled half
     site.engine.remove(left)
 
 

@@ -210,8 +210,9 @@ class SshTarget:
             give=lambda share: site.proxy.weigh(share_out(kept.slot, share), {}),
             take=lambda: _take(site, kept, before),
             leave=lambda: _leave(site, kept, before),
+            settled=lambda: site.kept() == kept,
         )
-        with trying(trial, prepare, lambda: site.kept() == kept, failed):
+        with trying(trial, prepare, failed):
             yield trial
 
     def _bring_up(self, site: Site, kept: Kept, smoke: Sequence[Mapping[str, Any]]) -> str | None:

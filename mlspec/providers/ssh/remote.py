@@ -264,23 +264,11 @@ class Remote:
         self, command: list[str], seconds: float = 90.0, refusal: bool = True
     ) -> dict[str, Any]:
         """A program; that it refuses is a problem unless it is said otherwise."""
-        try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=seconds,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            what = " ".join(command[:3])
-            raise Problem(f"`{what}` took more than {seconds:.0f} s") from None
-        said = done.stdout.decode(errors="replace")
-        if done.returncode and refusal:
+        code, said = run(command, f"`{' '.join(command[:3])}`", seconds)
+        if code and refusal:
             name = Path(command[0]).name
             raise Problem(f"`{' '.join([name, *command[1:]])}` was refused: {last(said)}")
-        return {"code": done.returncode, "said": said}
+        return {"code": code, "said": said}
 
     def do_port(self, first: int, taken: list[int]) -> int:
         """The first port from this one on that nothing listens on."""
@@ -406,31 +394,30 @@ def build(folder: Path, requirements: str) -> None:
         pip += ["--no-compile", "--only-binary", ":all:", "--requirement", str(file)]
         step(pip, "install its packages")
     bytecode = ["-m", "compileall", "-qq", "--invalidation-mode", "unchecked-hash"]
-    subprocess.run(
-        [python, "-I", *bytecode, str(folder / "lib")],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=False,
-    )
+    run([python, "-I", *bytecode, str(folder / "lib")], "to compile its packages", BUILD_SECONDS)
 
 
 def step(command: list[str], what: str) -> None:
+    code, said = run(command, f"to {what}", BUILD_SECONDS)
+    if code:
+        hint = "Python of Debian and Ubuntu needs the package python3-venv" * ("venv" in command)
+        raise Problem(f"it cannot {what}: {last(said)}", hint=hint)
+
+
+def run(command: list[str], what: str, seconds: float) -> tuple[int, str]:
+    """How a program ended and what it said; `what` is what it does, for who waited too long."""
     try:
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=BUILD_SECONDS,
+            timeout=seconds,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise Problem(f"to {what} took more than {BUILD_SECONDS:.0f} s") from None
-    if done.returncode:
-        hint = "Python of Debian and Ubuntu needs the package python3-venv" * ("venv" in command)
-        said = last(done.stdout.decode(errors="replace"))
-        raise Problem(f"it cannot {what}: {said}", hint=hint)
+        raise Problem(f"{what} took more than {seconds:.0f} s") from None
+    return done.returncode, done.stdout.decode(errors="replace")
 
 
 def walk(folder: Path) -> Iterator[str]:

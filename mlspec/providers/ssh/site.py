@@ -151,14 +151,15 @@ class Site:
     def settle(self, kept: Kept, ended: str | None) -> None:
         """Remember what serves from now on, and that the slot `ended` is to end.
 
-        That is one request: a connection that is lost leaves all of it, or nothing.
+        That is one request: a connection that is lost leaves all of it, or nothing. The record is
+        first: from then on nothing gives the requests back.
         """
         calls = [] if ended is None else [self.stop_call(ended), self.disable_call(ended)]
         self.host.many(
             [
                 self.keep_call(kept),
-                self.config_call(kept),
                 {"do": "if_lost", "calls": calls},
+                self.config_call(kept),
             ]
         )
 

@@ -293,6 +293,17 @@ def test_what_a_killed_command_left_is_cleared(target, engine, make_release):
     assert containers(engine) == ["green-1", "proxy"]
 
 
+def test_haproxy_begins_with_what_is_settled(target, engine, root, make_release):
+    target.deploy("churn", make_release(1), [])
+    config = root / ".mlspec/compose/churn@edge/proxy/haproxy.cfg"
+    settled = config.read_text()
+    config.write_text(render_haproxy("green", 1))  # as a command that was killed left it
+    (engine / "smoke.json").write_text(json.dumps([[422, '{"error": "row 0: a is missing"}']]))
+    with pytest.raises(RolledBack):
+        target.deploy("churn", make_release(2), [{"a": 1}])
+    assert config.read_text() == settled
+
+
 def test_a_rollout_reads_what_both_count(target, engine, make_release):
     target.deploy("churn", make_release(1), [])
     (engine / "metrics").write_text('mlspec_requests_total{status="200"} 7\n')
