@@ -85,9 +85,11 @@ class GitOpsTarget:
 
     def rename(self, deployment: str, name: str) -> None:
         kept = self._kept(deployment)
-        if kept is not None and self._kept(name) is None:
+        if kept is None:
+            return
+        if self._kept(name) is None:
             self._write(name, kept)
-            self.destroy(deployment)
+        self.destroy(deployment)
 
     def destroy(self, deployment: str) -> None:
         shutil.rmtree(self.root / self.folder / deployment, ignore_errors=True)
