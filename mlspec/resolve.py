@@ -540,15 +540,19 @@ class Resolver:
         self, name: str, deployment: Deployment, model: Model, target: Target
     ) -> None:
         """A service that passes requests on may call others."""
-        passes = model.artifact is not None and model.artifact.passes is not None
-        if passes and "network" in TARGET_KEYS[target.kind] and not target.network.outgoing:
+        if model.artifact is None or model.artifact.passes is None:
+            return
+        closed = "network" in TARGET_KEYS[target.kind] and not target.network.outgoing
+        if closed or target.kind == "sagemaker":
             self.problem(
                 "MLS609",
                 f"model.{deployment.model} answers elsewhere, and services of this target may not "
                 "call others",
                 f"deployment.{name}",
                 "targets",
-                "let them: `network: {outgoing: true}` of the target",
+                "let them: `network: {outgoing: true}` of the target"
+                if closed
+                else "take the target away: services on SageMaker reach no network",
             )
 
     def place(self, deployment: Deployment, target: Target) -> Mapping[str, Any]:

@@ -306,10 +306,22 @@ deployments: {fraud: {model: fraud, targets: [cluster]}}
 """
 
 
-def test_a_service_that_may_not_call_what_answers_is_a_problem(resolved: Resolve) -> None:
+ON_SAGEMAKER = """\
+{kind: sagemaker, region: eu-central-1, role: "arn:aws:iam::123456789012:role/r",
+ instance: ml.m5.large, image: {repository: 123456789012.dkr.ecr.eu-central-1.amazonaws.com/ml}}
+"""
+
+
+@pytest.mark.parametrize("place", ["", ON_SAGEMAKER.replace("\n", "")])
+def test_a_service_that_may_not_call_what_answers(resolved: Resolve, place: str) -> None:
+    line = next(each for each in ELSEWHERE.splitlines() if "cluster:" in each)
+    text = ELSEWHERE.replace(line, f"  cluster: {place}") if place else ELSEWHERE
     with pytest.raises(SpecError) as caught:
-        resolved({"mlspec.yaml": ELSEWHERE})
+        resolved({"mlspec.yaml": text})
     assert [(d.code, d.field) for d in caught.value.diagnostics] == [("MLS609", "targets")]
+
+
+def test_a_service_that_may_call_what_answers(resolved: Resolve) -> None:
     outgoing = ELSEWHERE.replace("namespace: ml,", "namespace: ml, network: {outgoing: true},")
     stage = resolved({"mlspec.yaml": outgoing}).get(StageResource, "stage.fraud.declare")
     assert stage.writes == ("models/fraud.json",)
