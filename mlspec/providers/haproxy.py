@@ -79,7 +79,8 @@ def _seen(slot: str, state: str, statistics: str) -> Seen:
             weight = max(weight, int(words[7]))
             if words[5] == RUNNING:
                 up.add(words[3])
-    head, *rows = [line.split(",") for line in statistics.splitlines() if line.strip()]
+    lines = [line.split(",") for line in statistics.splitlines() if line.strip()]
+    head, *rows = lines or [[]]  # one that is just ending says nothing
     names = [name.removeprefix("# ") for name in head]
     found = (dict(zip(names, row, strict=False)) for row in rows)
     asked = sum(int(each["scur"] or 0) for each in found if _is_of(slot, each.get("svname", "")))
