@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from mlspec.spec.checks.targets import check_fixed
 from mlspec.spec.models import Deployment, Image, Spec, Target
 from mlspec.spec.show import show
 from mlspec.spec.tree import Path, Problem
@@ -84,9 +85,9 @@ def _image(image: Image, region: str | None, at: Path) -> Iterator[Problem]:
 
 def _deployment(project: str, name: str, deployment: Deployment, target: str) -> Iterator[Problem]:
     at, resources = ("deployments", name), deployment.resources
-    if resources.replicas is not None and resources.replicas.most != resources.replicas.min:
-        message = f"target `{target}` is {KIND} and always has as many machines"
-        yield Problem("MLS096", (*at, "resources", "replicas"), message, "leave `max` out")
+    if resources.replicas is not None:
+        where = (*at, "resources", "replicas")
+        yield from check_fixed(resources.replicas, target, KIND, where)
     if resources.memory is not None:
         message = f"target `{target}` is {KIND}: the type of the machine says how much memory"
         hint = f"leave `memory` out; `targets.{target}.instance` says it"

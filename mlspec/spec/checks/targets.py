@@ -259,7 +259,11 @@ def _deployment(
         yield Problem("MLS096", (*at, "capture"), message, hint, on_key=True)
     if target.kind == "compose":
         if replicas is not None:
-            yield from _fixed(replicas, target_name, (*at, "resources", "replicas"))
+            place = (*at, "resources", "replicas")
+            yield from check_fixed(replicas, target_name, target.kind, place)
+            if replicas.most == replicas.min > MOST_CONTAINERS:
+                message = f"{replicas.min} copies; `{target_name}` has at most {MOST_CONTAINERS}"
+                yield Problem("MLS097", place, message, "write fewer: they are all on one machine")
         return
     if target.kind == "sagemaker":
         return  # see sagemaker.py
@@ -304,13 +308,13 @@ def _beside(spec: Spec) -> Iterator[Problem]:
             yield Problem("MLS097", at, message, "give it another name", on_key=True)
 
 
-def _fixed(replicas: Replicas, target_name: str, at: Path) -> Iterator[Problem]:
+def check_fixed(replicas: Replicas, target_name: str, kind: str, at: Path) -> Iterator[Problem]:
+    """Problems of copies on a target that always has as many."""
+    message = f"target `{target_name}` is {kind} and always has as many copies"
     if replicas.most != replicas.min:
-        message = f"target `{target_name}` is compose and always has as many copies"
         yield Problem("MLS096", at, message, "leave `max` out")
-    elif replicas.min > MOST_CONTAINERS:
-        message = f"{replicas.min} copies; target `{target_name}` has at most {MOST_CONTAINERS}"
-        yield Problem("MLS097", at, message, "write fewer: they are all on one machine")
+    if "cpu" in replicas.model_fields_set:
+        yield Problem("MLS096", (*at, "cpu"), message, "remove it", on_key=True)
 
 
 def _name(name: str, at: Path, what: str) -> Iterator[Problem]:
