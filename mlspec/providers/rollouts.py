@@ -35,13 +35,14 @@ def deploy(
     Going back to an earlier version is done at once, and so is what mends drift.
     """
     rollout, running = resource.deployment.rollout, target.observe(resource.name)
+    one_port = resource.is_here or resource.kind == "ssh"  # both releases are behind it
     if (
         rollout is None
         or step.action is not Action.DEPLOY
         or running is None
         or running.status != "serving"
         or running.release == release.digest
-        or (resource.is_here and urlsplit(running.url).port != resource.port)
+        or (one_port and urlsplit(running.url).port != resource.port)
     ):
         # A cluster takes minutes, and so does an image or a host, in which others have their turns.
         waited = ("compose", "image", "sagemaker", "ssh")

@@ -118,13 +118,14 @@ def deploy(tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> 
         *,
         stopped: bool = False,
         port: int = 3000,
+        kind: str = "local",
     ) -> Running:
         stop = Stop()
         if stopped:
             stop.set()
         rollout = Rollout.model_validate(terms) if terms else None
         deployment = Deployment(model="loans", targets=("here",), rollout=rollout)
-        resource = DeploymentResource("loans", "here", deployment, port, {}, {}, ())
+        resource = DeploymentResource("loans", "here", deployment, port, {}, {}, (), kind=kind)
         context: Any = SimpleNamespace(
             root=tmp_path,
             unlocked=nullcontext,
@@ -170,6 +171,12 @@ def test_what_has_no_steps_is_done_at_once(
     if not running:
         target.running = None
     deploy(target, terms, step, port=port)
+    assert target.done == ["deploy"]
+
+
+def test_another_port_of_a_host_is_taken_at_once(deploy: Deploy) -> None:
+    target = Target()
+    deploy(target, port=3001, kind="ssh")
     assert target.done == ["deploy"]
 
 
