@@ -71,8 +71,7 @@ class Endpoint:
 
     @property
     def token(self) -> int:
-        said = self.tags.get(TOKEN, "")
-        return int(said) if said.isdecimal() else 0
+        return _token_of(self.tags)
 
 
 @dataclass(slots=True)
@@ -240,6 +239,7 @@ class SageMakerTarget:
         """An endpoint keeps its name: one with the new name is made of the same image."""
         found = self._own(deployment)
         if found is None:
+            self._rename_stopped(deployment, name)
             return
         made = self._own(name)
         config = self._make_alike(found, name) if made is None else made.config
@@ -248,17 +248,31 @@ class SageMakerTarget:
             raise MlspecError(f"{self._address(name)}: it did not start: {problem}")
         self.destroy(deployment)
 
-    def _make_alike(self, found: Endpoint, name: str) -> str:
-        """An endpoint with another name for the release of one; its configuration."""
-        [champion, *_] = self._variants(found.config)
+    def _rename_stopped(self, deployment: str, name: str) -> None:
+        kept = self._kept(deployment)
+        if kept is None:
+            return
+        variant = self._variant_of(*kept)
+        config = self._make(name, [variant])
+        record = self._record(name, variant, config, _token_of(kept[1]))
+        self._tag_config(config, {**record, STATUS: "stopped"})
+        self._prune(deployment, "")
+
+    def _variant_of(self, config: str, tags: Mapping[str, str]) -> Variant:
+        """The release of a configuration that these tags tell of."""
+        [champion, *_] = self._variants(config)
         model = self._ask("describe_model", ModelName=champion["ModelName"])
-        variant = Variant(
-            found.tags[MODEL],
-            int(found.tags[VERSION]),
-            found.tags[RELEASE],
+        return Variant(
+            tags[MODEL],
+            int(tags[VERSION]),
+            tags[RELEASE],
             str(model["PrimaryContainer"]["Image"]),
             int(champion["InitialInstanceCount"]),
         )
+
+    def _make_alike(self, found: Endpoint, name: str) -> str:
+        """An endpoint with another name for the release of one; its configuration."""
+        variant = self._variant_of(found.config, found.tags)
         config = self._make(name, [variant])
         tags = compile_tags(self._record(name, variant, config, found.token))
         endpoint = self._endpoint(name)
@@ -588,3 +602,8 @@ class SageMakerTarget:
     def _rolled_back(self, deployment: str, release: Release, why: str) -> RolledBack:
         what = f"version {release.version} of {release.model} was not taken into service"
         return RolledBack(f"{self._address(deployment)}: {what}: {why}")
+
+
+def _token_of(tags: Mapping[str, str]) -> int:
+    said = tags.get(TOKEN, "")
+    return int(said) if said.isdecimal() else 0

@@ -366,6 +366,15 @@ def test_rename(target, cloud, release):
     assert set(cloud.endpoints) == {"demo-attrition"} and len(cloud.names()) == 3
 
 
+def test_what_is_stopped_is_renamed(target, release):
+    target.deploy("churn", release(1, token=4), [])
+    target.stop("churn")
+    target.rename("churn", "attrition")
+    assert target.observe("churn") is None
+    assert target.observe("attrition").status == "stopped"
+    assert target.start("attrition").version == 1
+
+
 def test_a_rename_that_was_killed_is_finished(target, cloud, release):
     target.deploy("churn", release(1), [])
     target._make_alike(target._find("churn"), "attrition")
