@@ -231,7 +231,7 @@ def fetch(
 @app.command()
 def convert(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(help="Of skops, joblib, a booster, or PyTorch.")],
+    model: Annotated[str, typer.Argument(help="A file of skops, joblib, a booster or PyTorch.")],
     out: Annotated[str, typer.Argument(help="The ONNX file to write.")],
     sample: Annotated[str, typer.Option(help="Rows to compare with: CSV or Parquet.")],
     format: Annotated[  # noqa: A002
@@ -551,7 +551,7 @@ def show(
 @app.command()
 def compare(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="That of the champion.")],
+    name: Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="The one with a challenger.")],
     captures: Annotated[
         list[Path] | None,
         typer.Option(metavar="FOLDER", help="Look there too, as for captures of another machine."),
@@ -562,7 +562,9 @@ def compare(
     ] = None,
     metric: Annotated[
         str | None,
-        typer.Option(help="accuracy, absolute_error or squared_error; else as predictions are."),
+        typer.Option(
+            help="accuracy, absolute_error or squared_error; without it, what suits them."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -852,7 +854,7 @@ def predict(
     release: Annotated[
         Path | None,
         typer.Option(
-            help="By the version that services/NAME/release.json of a batch deployment names."
+            help="The file that names the version: services/NAME/release.json of a batch."
         ),
     ] = None,
     identity: Annotated[
