@@ -78,3 +78,34 @@ def test_a_file_that_another_process_took_away_costs_nothing(names, tmp_path, mo
         {"rows": [{"x": number}]} for number in range(3)
     ]
     assert file.stat().st_mode & 0o077 == 0
+
+
+def test_lines_of_any_length_come_whole_and_in_order(names, tmp_path):
+    """Those that end within a block, fill several, and are longer than a buffer."""
+    lengths = [1, 4000, 90, 5, 4096, 2**19, 3, 2**20, 70_000, 1, 2**19 - 200] * 4
+    bodies = [b'{"rows":[{"x":"%b"}]}' % (b"%d" % (n % 10) * n) for n in lengths]
+
+    async def run():
+        capture = names["Capture"](tmp_path, 1.0)
+        for number, body in enumerate(bodies):
+            capture.put(body, ANSWER)
+            if number % 3 == 0:
+                capture._hand_over()
+        await asyncio.sleep(0)
+        capture.close()
+        return capture.dropped
+
+    assert asyncio.run(run()) == 0
+    [file] = tmp_path.glob("*.jsonl")
+    lines = file.read_bytes().splitlines()
+    assert [json.loads(line)["request"] for line in lines] == [json.loads(b) for b in bodies]
+
+
+def test_a_file_that_is_full_is_followed_by_another(names, tmp_path):
+    names["MAX_FILE"] = 10_000
+    answers = [ANSWER.replace(b'"a"', b'"%d"' % number) for number in range(400)]
+    assert put_all(names, tmp_path, answers) == 0
+    files = sorted(tmp_path.glob("*.jsonl"))
+    assert len(files) > 3
+    lines = [line for file in files for line in file.read_bytes().splitlines()]
+    assert [json.loads(line)["answer"]["id"] for line in lines] == [str(n) for n in range(400)]
