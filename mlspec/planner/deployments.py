@@ -15,7 +15,7 @@ from mlspec.planner.batch import input_of, other_input, settings_of
 from mlspec.planner.challengers import why_not_beside
 from mlspec.planner.facts import Facts, Outlook, Recorded
 from mlspec.planner.quarantine import why_quarantined
-from mlspec.planner.serving import Served, choose_served
+from mlspec.planner.serving import Served, choose_served, find_unknown
 from mlspec.resources import Dependency, DeploymentResource, StageResource
 from mlspec.spec.models import Challenging, challenger_name
 from mlspec.spec.moves import renames_of
@@ -114,7 +114,12 @@ def _plan_version(
     settings = settings_of(facts, resource)
     release = release_digest(served.texts, settings, served.file.md5, number)
     facts.fingerprints[resource.address] = release
-    if (unlike := why_not_beside(facts, resource, version)) is not None:
+    sensitive = facts.desired.spec.models[resource.deployment.model].sensitive
+    if resource.pinned is None and (unknown := find_unknown(sensitive, served.signature)):
+        name, hint = unknown
+        said = f"`sensitive` of model.{resource.deployment.model} names {name}"
+        facts.hold(resource.address, f"{said}, and version {number} has no such column: {hint}")
+    elif (unlike := why_not_beside(facts, resource, version)) is not None:
         facts.hold(resource.address, unlike)
     elif recorded is not None and recorded.status != "refused" and recorded.release == release:
         _plan_drift(facts, resource, recorded)

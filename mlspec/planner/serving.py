@@ -6,13 +6,14 @@ were compared, and is not asked again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlspec.compilers.bento import CONVERTED
 from mlspec.ledger.records import File, Version
 from mlspec.resources import DeploymentResource
+from mlspec.spec.suggest import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +43,14 @@ def choose_served(resource: DeploymentResource, version: Version) -> Served:
         conversion.signature,
         conversion.said,
     )
+
+
+def find_unknown(
+    names: Sequence[str], signature: Mapping[str, Any] | None
+) -> tuple[str, str] | None:
+    """The first of these names that is no column of what is served, and which may be meant."""
+    columns = [str(column["name"]) for column in (signature or {}).get("columns", ())]
+    for name in names:
+        if name not in columns:
+            return name, did_you_mean(name, columns) or f"its columns: {', '.join(columns)}"
+    return None

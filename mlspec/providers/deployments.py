@@ -15,7 +15,7 @@ from mlspec.ledger.records import Deployed, File, Version
 from mlspec.plan import Action, Step
 from mlspec.planner.deployments import judged_image
 from mlspec.planner.moves import moved_to
-from mlspec.planner.serving import choose_served
+from mlspec.planner.serving import choose_served, find_unknown
 from mlspec.providers import batch, rollouts
 from mlspec.providers.artifacts import name_artifact
 from mlspec.providers.context import Change, Context
@@ -25,7 +25,6 @@ from mlspec.providers.target import Running
 from mlspec.providers.targets import target_of, target_where
 from mlspec.resources import DeploymentResource
 from mlspec.rollouts.board import Board
-from mlspec.spec.suggest import did_you_mean
 
 PLACE = (
     *("kind", "context", "namespace", "gitops", "engine"),
@@ -111,7 +110,7 @@ def _deploy(
     if resource.reads is not None:
         return batch.score(resource, version, context)
     served = choose_served(resource, version)
-    check_sensitive(resource, served.signature or {}, context)
+    check_sensitive(resource, served.signature, context)
     release = stage_release(
         context.root,
         context.root / served.folder,
@@ -135,18 +134,16 @@ def _deploy(
 
 
 def check_sensitive(
-    resource: DeploymentResource, signature: Mapping[str, Any], context: Context
+    resource: DeploymentResource, signature: Mapping[str, Any] | None, context: Context
 ) -> None:
     """Refuse a name that would keep nothing secret; of a pinned version it may be a later one."""
-    sensitive = context.desired.spec.models[resource.deployment.model].sensitive
-    columns = [column["name"] for column in signature.get("columns", ())]
-    for name in sensitive if resource.pinned is None else ():
-        if name not in columns:
-            model = resource.deployment.model
-            raise MlspecError(
-                f"model.{model}: `sensitive` names {name}, and the model has no such column",
-                hint=did_you_mean(name, columns) or f"its columns: {', '.join(columns)}",
-            )
+    model = resource.deployment.model
+    unknown = find_unknown(context.desired.spec.models[model].sensitive, signature)
+    if unknown is not None and resource.pinned is None:
+        name, hint = unknown
+        raise MlspecError(
+            f"model.{model}: `sensitive` names {name}, and the model has no such column", hint=hint
+        )
 
 
 def _bytes_of(file: File, context: Context) -> Path:

@@ -73,8 +73,8 @@ class Aws:
         try:
             from botocore import exceptions  # many modules, and few need it
         except ImportError:
-            raise MlspecError(
-                "a target of kind sagemaker needs boto3, which is not installed",
+            raise RemoteUnreachable(
+                f"{self.where}: boto3 is not installed here",
                 hint="install mlspec with it: `pip install 'mlspec[sagemaker]'`",
             ) from None
         try:

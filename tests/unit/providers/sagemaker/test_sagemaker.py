@@ -564,6 +564,6 @@ def test_a_region_that_does_not_answer(cloud, monkeypatch):  # noqa: ARG001 cred
 
 def test_boto3_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "botocore", None)
-    with pytest.raises(MlspecError, match="needs boto3") as caught:
+    with pytest.raises(RemoteUnreachable, match="boto3 is not installed") as caught:
         Aws(REGION).call("sagemaker", "list_models")
     assert "mlspec[sagemaker]" in caught.value.hint
