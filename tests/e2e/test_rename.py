@@ -104,6 +104,7 @@ def test_a_renamed_model_goes_on_serving_and_no_request_fails(project: Any) -> N
     project.check_settled()
 
 
+@pytest.mark.thorough
 def test_a_rename_that_was_compiled_and_committed_first(project: Any) -> None:
     rename(project)
     project.mlspec("compile")
