@@ -49,9 +49,9 @@ _FUNCTION = re.compile(r"[A-Z][A-Za-z]+")
 
 def read_signature(path: Path, *, columns: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Run it on two rows and say what it takes and gives."""
+    program, names = _load(path)
     import torch
 
-    program, names = _load(path)
     model = program.module(check_guards=False)
     taken = [
         node.meta.get("val")
