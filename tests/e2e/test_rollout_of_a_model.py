@@ -74,6 +74,7 @@ def wait_for(condition):
         time.sleep(0.1)
 
 
+@pytest.mark.thorough
 def test_a_rollout_of_a_model(make_project):
     project = make_project(serve=True)
     project.write("mlspec.yaml", project.read() + ROLLOUT)

@@ -33,7 +33,7 @@ from mlspec.render.console import Console
 from mlspec.resources import DatasetResource, StageResource
 
 REPOSITORIES, EDITS = 8, 65
-QUICKLY = 3
+QUICKLY = 2
 """Repositories of which every run of the tests has a look."""
 APPLIES = (22, 44)
 """Edits after which everything is applied, if it can be: the ledger then knows more runs."""
