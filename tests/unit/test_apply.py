@@ -794,6 +794,7 @@ def test_nobody_hears_more_after_a_listener_that_failed(world: World) -> None:
     assert len(heard) == 1
 
 
+@pytest.mark.thorough
 def test_ten_thousand_steps(world: World) -> None:
     """What is next is found without looking at all that waits."""
     steps = [

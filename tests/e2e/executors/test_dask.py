@@ -247,6 +247,7 @@ def make_shops(
     return make
 
 
+@pytest.mark.thorough
 def test_a_killed_worker_costs_nothing_but_time(
     make_shops: MakeShops, storage: str, cluster: Any, wait_until: Wait, tmp_path: Path
 ) -> None:
