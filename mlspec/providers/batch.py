@@ -12,13 +12,12 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mlspec.atomic import make_own_folder, write_atomic
+from mlspec.atomic import write_atomic
 from mlspec.children import make_command
 from mlspec.compilers.batch import STAGE, batch_command, release_path, stage_path
 from mlspec.dvc.hashing import md5_of_file
@@ -27,9 +26,11 @@ from mlspec.executors import Cause, Job
 from mlspec.executors.retry import run_with_retries
 from mlspec.ledger.records import Version
 from mlspec.providers.context import Context, CutShort
+from mlspec.providers.remembered import Memory, describe
 from mlspec.providers.target import Release, Running
 from mlspec.resources import DeploymentResource
 
+KEYS = frozenset(("release", "model", "version", "since", "scored", "stamp"))
 _ROWS = re.compile(r"(\d+) rows? scored by ")
 
 
@@ -150,10 +151,8 @@ def _keep(
         "scored": dict(scored),
         "stamp": _stamp(context.root / str(scored["path"])),
     }
-    file = _file(context.root, resource.name, resource.target)
-    make_own_folder(context.root, "batch")
-    write_atomic(file, json.dumps(kept, indent=2) + "\n")
-    return _running(kept, (), f"{said} into {scored['path']}")
+    _memory(context.root, resource.target).keep(resource.name, kept)
+    return _running(kept, f"{said} into {scored['path']}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +166,7 @@ class BatchTarget:
 
     def observe(self, deployment: str) -> Running | None:
         """What was scored here last, and whether it is still there."""
-        kept = self._kept(deployment)
+        kept = _memory(self.root, self.name).load(deployment)
         if kept is None:
             return None
         scored = kept["scored"]
@@ -178,7 +177,7 @@ class BatchTarget:
             now = md5_of_file(path) if stamp is not None else None
             if now != scored["wrote"]:
                 differs = ((str(scored["path"]), scored["wrote"], now),)
-        return _running(kept, differs, f"scored {scored['path']}")
+        return _running(kept, f"scored {scored['path']}", differs)
 
     def release(self, deployment: str) -> Release | None:  # noqa: ARG002
         return None
@@ -199,26 +198,16 @@ class BatchTarget:
 
     def rename(self, deployment: str, name: str) -> None:
         """What it scored is known under its new name; the stage's files follow the spec."""
-        with suppress(FileNotFoundError):
-            old = _file(self.root, deployment, self.name)
-            old.rename(_file(self.root, name, self.name))
+        _memory(self.root, self.name).rename(deployment, name)
 
     def destroy(self, deployment: str) -> None:
         """Forget it; the scores stay where they are."""
-        _file(self.root, deployment, self.name).unlink(missing_ok=True)
+        _memory(self.root, self.name).forget(deployment)
 
     def logs(self, deployment: str) -> tuple[Path, ...]:
         """Of every apply that scored, the newest last."""
         name = f"deployment.{deployment}@{self.name}.log"
         return tuple(sorted((self.root / ".mlspec" / "logs").glob(f"*/{name}")))
-
-    def _kept(self, deployment: str) -> Mapping[str, Any] | None:
-        with suppress(OSError, ValueError):
-            text = _file(self.root, deployment, self.name).read_bytes()
-            kept: Mapping[str, Any] = json.loads(text)
-            if {"release", "model", "version", "since", "scored", "stamp"} <= kept.keys():
-                return kept
-        return None
 
     def _answers_nothing(self, deployment: str) -> MlspecError:
         return MlspecError(
@@ -227,8 +216,8 @@ class BatchTarget:
         )
 
 
-def _file(root: Path, deployment: str, target: str) -> Path:
-    return root / ".mlspec" / "batch" / f"{deployment}@{target}.json"
+def _memory(root: Path, target: str) -> Memory:
+    return Memory(root, "batch", target, KEYS)
 
 
 def _stamp(path: Path) -> list[int] | None:
@@ -241,20 +230,7 @@ def _stamp(path: Path) -> list[int] | None:
 
 
 def _running(
-    kept: Mapping[str, Any], differs: tuple[tuple[str, Any, Any], ...], note: str
+    kept: Mapping[str, Any], note: str, differs: tuple[tuple[str, Any, Any], ...] = ()
 ) -> Running:
-    return Running(
-        status="serving",
-        release=kept["release"],
-        model=kept["model"],
-        version=kept["version"],
-        url=str(kept["scored"]["path"]),
-        since=kept["since"],
-        workers=0,
-        ready=0,
-        restarts=0,
-        differs=differs,
-        note=note,
-        manifests=True,
-        scored=kept["scored"],
-    )
+    scored = kept["scored"]
+    return describe(kept, str(scored["path"]), note, differs, scored=scored)

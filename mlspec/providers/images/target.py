@@ -9,7 +9,6 @@ Nothing is ever removed from the registry.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -21,7 +20,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mlspec.atomic import make_own_folder, write_atomic
 from mlspec.compilers.containerfile import PYTHON
 from mlspec.errors import MlspecError, RolledBack
 from mlspec.fetching.registry import has_manifest
@@ -35,8 +33,10 @@ from mlspec.providers.inside import (
     judge_smoke,
     smoke_input,
 )
+from mlspec.providers.remembered import Memory, describe
 from mlspec.providers.target import Release, Running
 
+KEYS = frozenset(("release", "model", "version", "image", "since"))
 READY_SECONDS = 120.0
 LOOK_SECONDS = 0.5
 TROUBLE_LINES = 20
@@ -53,13 +53,13 @@ class ImageTarget:
 
     def observe(self, deployment: str) -> Running | None:
         """Asks the registry whether it has what was pushed from here."""
-        kept = self._kept(deployment)
+        kept = self._memory.load(deployment)
         if kept is None:
             return None
         variable = ((self.place or {}).get("image") or {}).get("auth_env") or ""
         there = has_manifest(kept["image"], os.environ.get(variable, ""))
         gone = () if there else (("image", kept["image"], None),)
-        return _running(kept, gone, f"is {kept['image']}")
+        return _running(kept, f"is {kept['image']}", gone)
 
     def release(self, deployment: str) -> Release | None:  # noqa: ARG002
         return None  # its files are in an image
@@ -78,9 +78,8 @@ class ImageTarget:
             "image": image,
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        make_own_folder(self.root, "images")
-        write_atomic(self._file(deployment), json.dumps(kept, indent=2) + "\n")
-        return _running(kept, (), note)
+        self._memory.keep(deployment, kept)
+        return _running(kept, note)
 
     def stop(self, deployment: str) -> None:
         raise self._runs_nothing(deployment)
@@ -90,25 +89,18 @@ class ImageTarget:
 
     def rename(self, deployment: str, name: str) -> None:
         """What it is called in the registry stays: its digest is what counts."""
-        with suppress(FileNotFoundError):
-            self._file(deployment).rename(self._file(name))
+        self._memory.rename(deployment, name)
 
     def destroy(self, deployment: str) -> None:
         """Forget it; the registry keeps its image."""
-        self._file(deployment).unlink(missing_ok=True)
+        self._memory.forget(deployment)
 
     def logs(self, deployment: str) -> tuple[Path, ...]:  # noqa: ARG002
         return ()
 
-    def _file(self, deployment: str) -> Path:
-        return self.root / ".mlspec" / "images" / f"{deployment}@{self.name}.json"
-
-    def _kept(self, deployment: str) -> Mapping[str, Any] | None:
-        with suppress(OSError, ValueError):
-            kept: Mapping[str, Any] = json.loads(self._file(deployment).read_bytes())
-            if {"release", "model", "version", "image", "since"} <= kept.keys():
-                return kept
-        return None
+    @property
+    def _memory(self) -> Memory:
+        return Memory(self.root, "images", self.name, KEYS)
 
     def _runs_nothing(self, deployment: str) -> MlspecError:
         return MlspecError(
@@ -166,20 +158,6 @@ def _await_ready(engine: Engine, container: str) -> str | None:
 
 
 def _running(
-    kept: Mapping[str, Any], differs: tuple[tuple[str, Any, Any], ...], note: str
+    kept: Mapping[str, Any], note: str, differs: tuple[tuple[str, Any, Any], ...] = ()
 ) -> Running:
-    return Running(
-        status="serving",
-        release=kept["release"],
-        model=kept["model"],
-        version=kept["version"],
-        url=kept["image"],
-        since=kept["since"],
-        workers=0,
-        ready=0,
-        restarts=0,
-        differs=differs,
-        note=note,
-        image=kept["image"],
-        manifests=True,
-    )
+    return describe(kept, kept["image"], note, differs, image=kept["image"])
